@@ -1,0 +1,98 @@
+# Each target sets up the virtual environment in .venv when it has to.
+
+PYTHON ?= python3
+ACCEL ?=
+ARGS ?=
+CONFIG ?=
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+DATASET ?=
+
+ifneq ($(ACCEL),)
+ifneq ($(words $(ACCEL))-$(filter-out cuda tpu,$(ACCEL)),1-)
+$(error ACCEL is '$(ACCEL)', but expected cuda or tpu (or nothing, for the CPU))
+endif
+endif
+
+VENV_PYTHON := .venv/bin/python
+# Stamps: one for the environment, one more for each extra on top of it.
+INSTALLED := .venv/.installed
+READY := $(INSTALLED)$(if $(ACCEL),-$(ACCEL))
+TEST_ENV := $(if $(ACCEL),,JAX_PLATFORMS=cpu)
+
+ifneq ($(shell command -v uv 2>/dev/null),)
+CREATE := uv venv --quiet --seed --allow-existing --python $(PYTHON) .venv
+INSTALL := uv pip install --quiet --python $(VENV_PYTHON) -c constraints.txt
+else
+CREATE := $(PYTHON) -m venv .venv
+# Twice quiet: errors only.
+INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
+	-c constraints.txt
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run train data test test-all lint format types clean
+
+help:  ## List the targets
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables:'
+	@echo '  ARGS=...        more arguments for run, train, test and test-all'
+	@echo '  ACCEL=cuda|tpu  install and use JAX for this accelerator'
+	@echo '  PYTHON=...      interpreter for a new environment (default: python3)'
+
+venv: $(READY)  ## Create or update the environment in .venv
+
+run: $(READY)  ## Train the quickstart experiment
+	$(VENV_PYTHON) -m experiments.main --config=configs/quickstart.py \
+		--workdir=runs/quickstart $(ARGS)
+
+train: need-CONFIG $(READY)  ## Run an experiment: CONFIG=configs/... [WORKDIR=runs/...]
+	$(VENV_PYTHON) -m experiments.main --config=$(CONFIG) \
+		--workdir=$(WORKDIR) $(ARGS)
+
+data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATASET=mnist
+	TFDS_DATA_DIR="$${TFDS_DATA_DIR:-$$HOME/tensorflow_datasets}" \
+		$(VENV_PYTHON) -m experiments.prepare $(DATASET)
+
+test: $(READY)  ## Run the tests, without the slow ones
+	$(TEST_ENV) $(VENV_PYTHON) -m pytest -m 'not slow' $(ARGS)
+
+test-all: $(READY)  ## Run all tests
+	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(ARGS)
+
+lint: $(READY)  ## Check the code with ruff
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+
+format: $(READY)  ## Format the code and apply ruff's safe fixes
+	$(VENV_PYTHON) -m ruff check --fix-only
+	$(VENV_PYTHON) -m ruff format
+
+types: $(READY)  ## Check the types with mypy
+	$(VENV_PYTHON) -m mypy
+
+clean:  ## Remove caches and build outputs (not .venv, not runs)
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'PYTHON=$(PYTHON) is not Python 3.11 or newer' >&2; exit 1; }; \
+		$(CREATE); }
+	@echo 'Installing into .venv (about a minute) ...'
+	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(INSTALLED)-%: $(INSTALLED)
+	@echo 'Installing the extra "$*" into .venv ...'
+	@$(INSTALL) -e '.[$*]'
+	@touch $@
+
+need-%:
+	@test -n '$($*)' || { echo 'Set $*, for example: $(EXAMPLE_$*)' >&2; exit 2; }
+
+EXAMPLE_CONFIG := make train CONFIG=configs/quickstart.py
+EXAMPLE_DATASET := make data DATASET=mnist

@@ -1,0 +1,38 @@
+"""The dominant eigenspace of the loss Hessian, tracked while a network trains.
+
+Symbols, everywhere: theta the params, H the Hessian of the mean loss, lambda_1 >=
+lambda_2 >= ... its eigenvalues in algebraic order, U = [u_1 .. u_k] the top eigenvectors,
+P_k = U U^T the projector on the *dominant* space, I - P_k the one on the *bulk*,
+chi_k(v) = |P_k v| / |v| the alignment.
+"""
+
+from dominant.curvature import Curvature as Curvature
+from dominant.curvature import Data as Data
+from dominant.curvature import Matvec as Matvec
+from dominant.curvature import Params as Params
+from dominant.curvature import functional_hessian as functional_hessian
+from dominant.curvature import gauss_newton as gauss_newton
+from dominant.curvature import gradient_second_moment as gradient_second_moment
+from dominant.curvature import hessian as hessian
+from dominant.curvature import hvp as hvp
+from dominant.curvature import in_batches as in_batches
+from dominant.eigenspace import top_eigenspace as top_eigenspace
+from dominant.lanczos import Tridiagonal as Tridiagonal
+from dominant.lanczos import tridiagonalize as tridiagonalize
+from dominant.projections import AfterAlignmentState as AfterAlignmentState
+from dominant.projections import after_alignment as after_alignment
+from dominant.projections import bulk_project as bulk_project
+from dominant.projections import dom_project as dom_project
+from dominant.projections import interpolate_project as interpolate_project
+from dominant.projections import with_extra_args_only as with_extra_args_only
+from dominant.subspace import Subspace as Subspace
+from dominant.subspace import alignment as alignment
+from dominant.subspace import error_bound as error_bound
+from dominant.subspace import overlap as overlap
+from dominant.subspace import principal_angles as principal_angles
+from dominant.subspace import project as project
+from dominant.subspace import reject as reject
+from dominant.tracking import RefreshPolicy as RefreshPolicy
+from dominant.tracking import TrackSubspaceState as TrackSubspaceState
+from dominant.tracking import every as every
+from dominant.tracking import track_subspace as track_subspace

@@ -1,0 +1,219 @@
+"""Linear algebra on pytrees.
+
+A *vector* is a tree shaped like the parameters. A *block* of m vectors is such a tree
+whose leaves carry a leading axis of length m. Nothing is ever flattened into one long
+vector: leaves keep their shapes and their sharding, and only m-by-m matrices are formed.
+Non-floating leaves of the parameters are None in vectors and blocks.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def floating(tree: Tree) -> Tree:
+    """Keep the floating-point leaves of a tree; the others become None."""
+
+    def keep(leaf: Any) -> Any:
+        return leaf if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None
+
+    return jax.tree.map(keep, tree)
+
+
+def merge(vector: Tree, tree: Tree) -> Tree:
+    """Fill the None leaves of `vector` with those of `tree`."""
+    return jax.tree.map(
+        lambda v, leaf: leaf if v is None else v, vector, tree, is_leaf=_is_none
+    )
+
+
+def like(vector: Tree, tree: Tree) -> Tree:
+    """Cast the leaves of `vector` to the dtypes of `tree`."""
+    return jax.tree.map(lambda v, leaf: v.astype(jnp.result_type(leaf)), vector, tree)
+
+
+def wide(tree: Tree) -> Tree:
+    """Cast floating leaves narrower than float32 to float32."""
+    return jax.tree.map(lambda leaf: leaf.astype(_wide_dtype(leaf)), tree)
+
+
+def _wide_dtype(leaf: Any) -> jnp.dtype:
+    dtype = jnp.dtype(jnp.result_type(leaf))
+    return dtype if dtype.itemsize > 4 else jnp.dtype(jnp.float32)
+
+
+def scalar_dtype(tree: Tree) -> jnp.dtype:
+    """Return the dtype of inner products: the widest leaf's, at least float32."""
+    dtypes = [jnp.dtype(jnp.float32), *map(_wide_dtype, jax.tree.leaves(tree))]
+    return max(dtypes, key=lambda dtype: dtype.itemsize)
+
+
+def size(vector: Tree) -> int:
+    """Return the number of scalars in a vector."""
+    return sum(leaf.size for leaf in jax.tree.leaves(vector))
+
+
+def require_same_structure(tree: Tree, reference: Tree, name: str, other: str) -> None:
+    """Raise ValueError unless `tree` has the structure and shapes of `reference`."""
+    got, expected = jax.tree.structure(tree), jax.tree.structure(reference)
+    if got != expected:
+        raise ValueError(
+            f"{name} must have the tree structure of {other}: "
+            f"got {got}, expected {expected}."
+        )
+    paths = jax.tree_util.tree_leaves_with_path(reference)
+    for leaf, (path, expected_leaf) in zip(jax.tree.leaves(tree), paths, strict=True):
+        if jnp.shape(leaf) != jnp.shape(expected_leaf):
+            raise ValueError(
+                f"{name} must have the shapes of {other}: at "
+                f"{jax.tree_util.keystr(path) or 'the root'} got {jnp.shape(leaf)}, "
+                f"expected {jnp.shape(expected_leaf)}."
+            )
+
+
+# --- vectors ---------------------------------------------------------------------------
+
+
+def dot(a: Tree, b: Tree) -> jax.Array:
+    """Inner product of two vectors, in float32 or wider."""
+    dtype = scalar_dtype(a)
+    products = jax.tree.map(
+        lambda x, y: jnp.vdot(wide(x), wide(y), precision=HIGHEST).astype(dtype), a, b
+    )
+    return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
+
+
+def norm(a: Tree) -> jax.Array:
+    """Euclidean norm of a vector."""
+    return jnp.sqrt(dot(a, a))
+
+
+def axpy(scale: jax.Array, x: Tree, y: Tree) -> Tree:
+    """Return scale x + y."""
+    return jax.tree.map(lambda a, b: scale.astype(a.dtype) * a + b, x, y)
+
+
+def scaled(scale: jax.Array, x: Tree) -> Tree:
+    """Return scale x."""
+    return jax.tree.map(lambda leaf: scale.astype(leaf.dtype) * leaf, x)
+
+
+def random_normal(key: jax.Array, vector: Tree) -> Tree:
+    """Return a vector of independent standard normals, in float32 or wider."""
+    leaves, structure = jax.tree.flatten(vector)
+    keys = jax.random.split(key, len(leaves)) if leaves else []
+    draws = [
+        jax.random.normal(leaf_key, jnp.shape(leaf), _wide_dtype(leaf))
+        for leaf_key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, draws)
+
+
+# --- blocks ----------------------------------------------------------------------------
+
+
+def zero_block(vector: Tree, m: int) -> Tree:
+    """Return a block of m zero vectors, laid out as the vector's leaves are."""
+
+    def zeros(leaf: Any) -> jax.Array:
+        zero = jnp.zeros_like(leaf, dtype=_wide_dtype(leaf))
+        return jnp.broadcast_to(zero, (m, *zero.shape))
+
+    return jax.tree.map(zeros, vector)
+
+
+def row(block: Tree, i: Any) -> Tree:
+    """Return vector i of a block."""
+    return jax.tree.map(
+        lambda b: jax.lax.dynamic_index_in_dim(b, i, 0, keepdims=False), block
+    )
+
+
+def with_row(block: Tree, i: Any, vector: Tree) -> Tree:
+    """Return the block with vector i replaced."""
+    return jax.tree.map(
+        lambda b, v: jax.lax.dynamic_update_index_in_dim(b, v.astype(b.dtype), i, 0),
+        block,
+        vector,
+    )
+
+
+def gram(a: Tree, b: Tree) -> jax.Array:
+    """Return the inner products A^T B, [m, p], of two blocks."""
+    dtype = scalar_dtype(a)
+
+    def leaf_gram(x: jax.Array, y: jax.Array) -> jax.Array:
+        axes = tuple(range(1, x.ndim))
+        return jnp.tensordot(x, y, (axes, axes), precision=HIGHEST).astype(dtype)
+
+    products = jax.tree.leaves(jax.tree.map(leaf_gram, a, b))
+    if not products:
+        raise ValueError("the tree has no floating-point leaf.")
+    return sum(products[1:], start=products[0])
+
+
+def coefficients(block: Tree, vector: Tree) -> jax.Array:
+    """Return the inner products [m] of a block's vectors with a vector."""
+    return gram(block, jax.tree.map(lambda v: wide(v)[None], vector))[:, 0]
+
+
+def combine(block: Tree, weights: jax.Array) -> Tree:
+    """Return the vector sum_i w_i b_i for weights [m], the block B W for [m, p]."""
+
+    def leaf_combine(b: jax.Array) -> jax.Array:
+        w = weights.astype(b.dtype)
+        return jnp.tensordot(w, b, (0, 0), precision=HIGHEST)
+
+    return jax.tree.map(leaf_combine, block)
+
+
+def orthogonalize(vector: Tree, block: Tree) -> tuple[Tree, jax.Array]:
+    """Remove a vector's part in an orthonormal block (zero vectors in it are ignored).
+
+    Classical Gram-Schmidt, twice: one pass leaves an error of eps |v| / |remainder|.
+
+    Returns:
+      The remainder and the coefficients [m] of the removed part.
+    """
+    first = coefficients(block, vector)
+    vector = axpy(-jnp.ones((), first.dtype), combine(block, first), vector)
+    second = coefficients(block, vector)
+    vector = axpy(-jnp.ones((), first.dtype), combine(block, second), vector)
+    return vector, first + second
+
+
+def orthonormalize(block: Tree) -> tuple[Tree, jax.Array]:
+    """Return an orthonormal basis of a block's span, and its dimension r.
+
+    Gram matrices only, twice, so that tall arrays are never gathered. Directions that
+    are linearly dependent up to rounding are dropped: vectors r, r+1, ... are zero.
+    """
+    for _ in range(2):
+        matrix = gram(block, block)
+        lengths = jnp.sqrt(jnp.diagonal(matrix))
+        inverse = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
+        values, vectors = jnp.linalg.eigh(inverse[:, None] * matrix * inverse[None, :])
+        values, vectors = values[::-1], vectors[:, ::-1]
+        cutoff = 10 * values.shape[0] * jnp.finfo(values.dtype).eps
+        independent = values > cutoff
+        roots = jnp.sqrt(jnp.where(independent, values, 1))
+        block = combine(
+            block,
+            inverse[:, None] * vectors * jnp.where(independent, 1 / roots, 0)[None, :],
+        )
+    return block, jnp.sum(independent, dtype=jnp.int32)
+
+
+def map_vectors(function: Callable[[Tree], Tree], block: Tree) -> Tree:
+    """Apply a function to each vector of a block, one after the other."""
+    return jax.lax.map(function, block)

@@ -1,0 +1,214 @@
+"""An optax wrapper that owns the dominant eigenspace and refreshes it while training."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dominant import pytrees
+from dominant.curvature import Curvature
+from dominant.eigenspace import top_eigenspace
+from dominant.projections import require_unmasked
+from dominant.subspace import Subspace, principal_angles
+
+
+class TrackSubspaceState(NamedTuple):
+    """State of `track_subspace`. All counts are int32 scalars.
+
+    inner_state: the inner transformation's.
+    subspace: the `Subspace` in use; zero basis before the first update.
+    total_matvecs: curvature products spent so far.
+    refreshes: solves so far, failed ones included.
+    failed_refreshes: solves that met non-finite numbers; the old basis was kept.
+    steps_since_refresh: updates since the basis was computed, 0 right after.
+    interval: updates until the next refresh, by the policy's latest decision.
+    angle: scalar, radians: the largest principal angle between the basis and the one
+      before it, measured at the latest refresh (pi/2 at the first).
+    """
+
+    inner_state: Any
+    subspace: Subspace
+    total_matvecs: jax.Array
+    refreshes: jax.Array
+    failed_refreshes: jax.Array
+    steps_since_refresh: jax.Array
+    interval: jax.Array
+    angle: jax.Array
+
+
+class RefreshPolicy(NamedTuple):
+    """When to recompute the basis: a pair of pure functions of the tracker's state.
+
+    due: `state -> bool`, asked at each update (the first one always refreshes). In that
+      state steps_since_refresh counts the steps that have used the basis.
+    next_interval: `state -> int32`, asked after a refresh. The state holds the new
+      subspace and angle, and still the old steps_since_refresh and interval.
+    """
+
+    due: Callable[[TrackSubspaceState], jax.Array]
+    next_interval: Callable[[TrackSubspaceState], jax.Array]
+
+
+def every(n: int) -> RefreshPolicy:
+    """Refresh at every n-th update; n = 1 is the papers' exact method.
+
+    Raises:
+      ValueError: if n < 1.
+    """
+    if n < 1:
+        raise ValueError(f"every(n) needs n >= 1, got {n}.")
+    return RefreshPolicy(
+        due=lambda state: state.steps_since_refresh >= state.interval,
+        next_interval=lambda state: jnp.full_like(state.interval, n),
+    )
+
+
+def track_subspace(
+    inner: optax.GradientTransformation,
+    curvature: Curvature,
+    k: int,
+    *,
+    refresh: RefreshPolicy,
+    tol: float = 1e-3,
+    axis_name: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Track the top-k eigenspace of a curvature and hand it to `inner` as `subspace=`.
+
+    At a refresh the eigenspace is solved for at the pre-step params on
+    `curvature_data`, warm-started from the basis in hand, until the tolerance holds
+    (`top_eigenspace`). The refresh is a real branch: other steps pay no product.
+    `inner` also gets `gradient=`, the raw incoming updates unless the caller passes one,
+    and every other extra argument, `curvature_data` included, so trackers nest.
+
+    Args:
+      inner: any optax transformation, typically `chain(optimizer, bulk_project())`.
+      curvature: e.g. `hessian(loss_fn)`.
+      k: dimension of the space.
+      refresh: when, e.g. `every(50)`.
+      tol: relative residual of each solve.
+      axis_name: under `vmap(..., axis_name=...)`, e.g. over seeds: refresh all members
+        when any is due. Without it a vmapped tracker would solve at every step, since
+        vmap turns a batched branch into a select.
+
+    Returns:
+      A transformation whose `update(updates, state, params, *, curvature_data, **extra)`
+      needs params and curvature_data. A loss without data takes `curvature_data=()`.
+
+    Raises (in update):
+      ValueError: if params or curvature_data is missing, the updates are not shaped like
+        the params, or k exceeds the number of parameters.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> TrackSubspaceState:
+        def count() -> jax.Array:
+            return jnp.zeros((), jnp.int32)
+
+        return TrackSubspaceState(
+            inner_state=inner.init(params),
+            subspace=_no_subspace(params, k),
+            total_matvecs=count(),
+            refreshes=count(),
+            failed_refreshes=count(),
+            steps_since_refresh=count(),
+            interval=count(),
+            angle=jnp.zeros((), jnp.float32),
+        )
+
+    def update(
+        updates: Any,
+        state: TrackSubspaceState,
+        params: Any = None,
+        *,
+        curvature_data: Any = None,
+        **extra: Any,
+    ) -> tuple[Any, TrackSubspaceState]:
+        _check_arguments(updates, params, curvature_data)
+
+        def solve(state: TrackSubspaceState) -> TrackSubspaceState:
+            return _refreshed(state, curvature(params, curvature_data), k, refresh, tol)
+
+        due = (state.refreshes == 0) | refresh.due(state)
+        if axis_name is not None:
+            due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
+        state = jax.lax.cond(due, solve, lambda state: state, state)
+        extra.setdefault("gradient", updates)
+        updates, inner_state = inner.update(
+            updates,
+            state.inner_state,
+            params,
+            subspace=state.subspace,
+            curvature_data=curvature_data,
+            **{name: value for name, value in extra.items() if name != "subspace"},
+        )
+        return updates, state._replace(
+            inner_state=inner_state, steps_since_refresh=state.steps_since_refresh + 1
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _no_subspace(params: Any, k: int) -> Subspace:
+    """Return the state before the first solve: nothing known, every leaf its own array."""
+    vector = pytrees.floating(params)
+    dtype = pytrees.scalar_dtype(vector)
+    return Subspace(
+        eigenvalues=jnp.zeros(k, dtype),
+        basis=pytrees.zero_block(vector, k),
+        residuals=jnp.full(k, jnp.inf, dtype),
+        next_eigenvalue=jnp.zeros((), dtype),
+        next_residual=jnp.full((), jnp.inf, dtype),
+        num_matvecs=jnp.zeros((), jnp.int32),
+    )
+
+
+def _refreshed(
+    state: TrackSubspaceState,
+    matvec: Any,
+    k: int,
+    refresh: RefreshPolicy,
+    tol: float,
+) -> TrackSubspaceState:
+    """Solve anew; keep the old basis if the solve met non-finite numbers."""
+    old = state.subspace
+    new = top_eigenspace(
+        matvec,
+        pytrees.row(old.basis, 0),
+        k,
+        key=jax.random.fold_in(jax.random.key(0), state.refreshes),
+        start=old,
+        tol=tol,
+    )
+    failed = ~jnp.all(jnp.isfinite(new.eigenvalues) & jnp.isfinite(new.residuals))
+    spent = new.num_matvecs
+    new = jax.tree.map(
+        lambda a, b: jnp.where(failed, a, b), old, new._replace(num_matvecs=spent)
+    )
+    angle = jnp.max(principal_angles(old, new)).astype(jnp.float32)
+    state = state._replace(
+        subspace=new,
+        total_matvecs=state.total_matvecs + spent,
+        refreshes=state.refreshes + 1,
+        failed_refreshes=state.failed_refreshes + failed.astype(jnp.int32),
+        angle=jnp.where(failed, state.angle, angle),
+    )
+    return state._replace(
+        interval=refresh.next_interval(state).astype(jnp.int32),
+        steps_since_refresh=jnp.zeros((), jnp.int32),
+    )
+
+
+def _check_arguments(updates: Any, params: Any, curvature_data: Any) -> None:
+    if params is None:
+        raise ValueError("track_subspace needs params: tx.update(updates, state, params).")
+    if curvature_data is None:
+        raise ValueError(
+            "track_subspace needs the extra argument `curvature_data`, the data on which "
+            "the curvature is taken (() for a loss without data)."
+        )
+    require_unmasked(updates)
+    pytrees.require_same_structure(updates, params, "the updates", "the params")

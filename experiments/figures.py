@@ -1,0 +1,267 @@
+"""The figures of a report: loss, alignment and spectrum of one run.
+
+Each panel is a function that draws on given axes. Together they make one picture for a
+README (`save_png`); apart they go into a page as SVG (`panel_svg`), whose colours are
+CSS variables, so that the page can be light or dark.
+"""
+
+import html
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from experiments.summary import BRANCHES, WARMUP, Line, of_branch
+
+Draw = Callable[[Axes], None]
+
+LABELS: Mapping[str, str] = {
+    "warmup": "warm-up",
+    "plain": "plain",
+    "dom": "Dom",
+    "bulk": "Bulk",
+}
+
+# Okabe and Ito's palette: distinct for the colour-blind. By name, for light and dark.
+COLORS: Mapping[str, tuple[str, str]] = {
+    "ink": ("#1f2328", "#e6e8eb"),
+    "grid": ("#dfe2e6", "#343a42"),
+    "warmup": ("#8b929c", "#8d95a0"),
+    "plain": ("#0072b2", "#56b4e9"),
+    "dom": ("#d55e00", "#ff9447"),
+    "bulk": ("#009e73", "#2fc79a"),
+    "tail": ("#b3b9c1", "#5b636e"),
+}
+_LIGHT = {name: light for name, (light, _) in COLORS.items()}
+
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": _LIGHT["ink"],
+    "axes.grid": True,
+    "axes.labelcolor": _LIGHT["ink"],
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+    "font.size": 10,
+    "grid.color": _LIGHT["grid"],
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+    "text.color": _LIGHT["ink"],
+    "xtick.color": _LIGHT["ink"],
+    "ytick.color": _LIGHT["ink"],
+}
+
+
+def draw_loss(axes: Axes, lines: Sequence[Line], switch_step: int | None) -> None:
+    """Draw the full training loss of every branch, on a logarithmic axis."""
+    for part in (WARMUP, *BRANCHES):
+        steps, losses = _series(lines, part, "loss/full")
+        _draw_part(axes, part, steps, [x if x > 0 else math.nan for x in losses])
+    _mark_switch(axes, switch_step)
+    _log_axis(axes)
+    axes.set(xlabel="step", ylabel="full training loss")
+
+
+def draw_alignment(
+    axes: Axes,
+    lines: Sequence[Line],
+    switch_step: int | None,
+    k: int,
+    threshold: float | None,
+) -> None:
+    """Draw chi_k of the full gradient, its moving average and the threshold."""
+    for part in (WARMUP, *BRANCHES):
+        _draw_part(axes, part, *_series(lines, part, "alignment/gradient"))
+    steps, values = _series(lines, WARMUP, "alignment/average")
+    handles = axes.plot(steps, values, color=_LIGHT["ink"], label="moving average")
+    if threshold is not None:
+        label = f"threshold {threshold:g}"
+        handles.append(
+            axes.axhline(
+                threshold, color=_LIGHT["ink"], linewidth=0.9, ls=":", label=label
+            )
+        )
+    _mark_switch(axes, switch_step)
+    axes.set(xlabel="step", ylabel=rf"alignment $\chi_{{{k}}}$", ylim=(0, 1.03))
+    axes.legend(handles=handles, loc="lower right")
+
+
+def draw_spectrum(
+    axes: Axes, lines: Sequence[Line], switch_step: int | None, k: int
+) -> None:
+    """Draw the top eigenvalues along warm-up and plain branch, the first k coloured.
+
+    Values that are not positive are left out; `num_not_positive` counts them.
+    """
+    logged = spectrum_lines(lines)
+    steps = [line["step"] for line in logged]
+    spectra = [line["spectrum/eigenvalues"] for line in logged]
+    count = min(map(len, spectra), default=0)
+    for index in reversed(range(count)):
+        values = [spectrum[index] for spectrum in spectra]
+        shown = [value if value > 0 else math.nan for value in values]
+        color = _LIGHT["plain" if index < k else "tail"]
+        axes.plot(steps, shown, color=color, linewidth=1.1)
+        if index in (0, k - 1, k) and shown[-1] > 0:
+            _label_end(axes, steps[-1], shown[-1], rf"$\lambda_{{{index + 1}}}$")
+    _mark_switch(axes, switch_step)
+    _log_axis(axes)
+    axes.set(xlabel="step", ylabel="Hessian eigenvalues")
+
+
+def spectrum_lines(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines with a spectrum, of the warm-up and of the plain branch."""
+    along = of_branch(lines, WARMUP) + of_branch(lines, "plain")
+    return [line for line in along if line.get("spectrum/eigenvalues")]
+
+
+def num_not_positive(lines: Sequence[Line]) -> tuple[int, int]:
+    """Count the eigenvalues that `draw_spectrum` leaves out, and all of them."""
+    spectra = [line["spectrum/eigenvalues"] for line in spectrum_lines(lines)]
+    values = [value for spectrum in spectra for value in spectrum]
+    return sum(not value > 0 for value in values), len(values)
+
+
+def panel_svg(draw: Draw, title: str) -> str:
+    """Draw one panel as an SVG element to be put into a page.
+
+    Args:
+      draw: draws on the axes that it is given.
+      title: what the picture shows, for those who cannot see it.
+    """
+    file = io.StringIO()
+    # Ids must differ between the pictures of a page, and not between two builds of it.
+    with _style({"svg.hashsalt": title}):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # matplotlib's names repeat in a page
+    for name, (light, _) in COLORS.items():
+        svg = svg.replace(light, f"var(--{name})")
+    label = html.escape(title, quote=True)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+_NO_METADATA: dict[str, Any] = {
+    "Creator": None,
+    "Date": None,
+    "Format": None,
+    "Type": None,
+}
+
+
+def save_png(path: Path, draws: Mapping[str, Draw]) -> None:
+    """Draw all panels side by side, each under its title, with one legend above."""
+    with _style({}):
+        figure = Figure(figsize=(4.9 * len(draws), 3.9), layout="constrained")
+        for axes, (title, draw) in zip(
+            figure.subplots(1, len(draws), squeeze=False)[0], draws.items(), strict=True
+        ):
+            draw(axes)
+            axes.set_title(title)
+        handles, _ = figure.axes[0].get_legend_handles_labels()
+        if handles:
+            columns = len(handles)
+            figure.legend(
+                handles=handles, loc="outside upper center", ncols=columns, fontsize=10
+            )
+        figure.savefig(path, dpi=130, facecolor="white")
+
+
+@contextmanager
+def _style(extra: dict[Any, Any]) -> Iterator[None]:
+    """Set matplotlib's parameters for the figures drawn in the block."""
+    with mpl.rc_context({**_STYLE, **extra}):
+        yield
+
+
+def _series(
+    lines: Sequence[Line], part: str, name: str
+) -> tuple[list[int], list[float]]:
+    """Return the steps and the values of one metric in one branch."""
+    logged = [line for line in of_branch(lines, part) if name in line]
+    return [line["step"] for line in logged], [
+        line[name] if math.isfinite(line[name]) else math.nan for line in logged
+    ]
+
+
+def _draw_part(
+    axes: Axes, part: str, steps: Sequence[int], values: Sequence[float]
+) -> None:
+    """Draw one part of a run: a branch as its running mean over the pale values.
+
+    The warm-up changes too fast at its start for a mean, and is drawn as it is.
+    """
+    width = 1 if part == WARMUP else max(1, len(values) // 100)
+    if width > 1:
+        axes.plot(steps, values, color=_LIGHT[part], linewidth=0.6, alpha=0.3)
+    if steps:
+        smooth = _running_mean(values, width)
+        # Wider, so that it shows below a branch that follows it closely.
+        linewidth = 2.2 if part == "plain" else 1.3
+        axes.plot(
+            steps, smooth, color=_LIGHT[part], label=LABELS[part], linewidth=linewidth
+        )
+
+
+def _running_mean(values: Sequence[float], width: int) -> np.ndarray:
+    """Average over the finite of the `width` values around each finite one."""
+    finite, window = np.isfinite(values), np.ones(width)
+    sums = np.convolve(np.where(finite, values, 0.0), window, mode="same")
+    counts = np.convolve(finite, window, mode="same")
+    return np.where(finite, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def _mark_switch(axes: Axes, switch_step: int | None) -> None:
+    """Draw a line where the branches begin, and leave room between the steps below."""
+    axes.locator_params(axis="x", nbins=5)
+    if switch_step is not None:
+        axes.axvline(
+            switch_step, color=_LIGHT["ink"], linewidth=0.9, linestyle="--", alpha=0.6
+        )
+
+
+def _label_end(axes: Axes, x: float, y: float, text: str) -> None:
+    """Write at the right end of a curve."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(4, 0),
+        textcoords="offset points",
+        verticalalignment="center",
+        annotation_clip=False,
+    )
+
+
+def _log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with ticks that read as plain numbers.
+
+    Without a positive value there is nothing to take a logarithm of.
+    """
+    if not math.isfinite(axes.dataLim.minposy):
+        return
+    axes.set_yscale("log")
+    lowest, highest = axes.get_ylim()
+    steps = (1, 2, 3, 5) if highest / lowest < 30 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,35 @@
+"""Run an experiment: `python -m experiments.main --config=FILE --workdir=FOLDER`.
+
+Fields can be overridden: `--config.steps=1000 --config.optimizer.learning_rate=0.05`.
+The same command on the same folder resumes a run that was interrupted.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from experiments import records, report, train
+from experiments.data import MissingDatasetError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment, a file under configs/.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's records go.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Train, then write the report and print its path."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    try:
+        status = train.run(_CONFIG.value, _WORKDIR.value, sys.argv)
+    except (MissingDatasetError, records.ForeignWorkdirError) as error:
+        sys.exit(f"error: {error}")
+    print(f"status: {status['status']}")
+    print(report.write_report(_WORKDIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,430 @@
+"""The one training loop.
+
+A run is a warm-up, until the gradient has aligned with the dominant space, and then
+branches (plain, dom, bulk) that all start from the one state at the switch: parameters,
+optimizer buffers, eigenbasis and data order.
+
+Training runs in compiled chunks. A chunk starts with a measured step and ends where the
+next line is due; everything that differs between branches is an argument of the one
+compiled function.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from experiments import measurements, optimizers, records
+from experiments.measurements import Metrics
+from experiments.tasks import Task, classification
+
+WARMUP = "warmup"
+WEIGHTS = {
+    WARMUP: (1.0, 1.0),
+    "plain": (1.0, 1.0),
+    "dom": (1.0, 0.0),
+    "bulk": (0.0, 1.0),
+}
+"""Each branch's weights of the dominant and the bulk part of the update."""
+
+NOT_DIVERGED = -1
+
+
+class TrainState(NamedTuple):
+    """All that the next step depends on, and all that a checkpoint holds.
+
+    step: int32, steps taken. order: [N] int32, this epoch's permutation of the examples.
+    diverged_at: int32, the first step that met non-finite numbers, or NOT_DIVERGED.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    order: jax.Array
+    diverged_at: jax.Array
+
+
+class Programs(NamedTuple):
+    """The compiled functions of a run. Data are arguments, never constants.
+
+    chunk: `(state, branch, num_steps, train) -> (state, metrics of the first step)`.
+    observe: `(state, train, test) -> metrics`, the slow ones.
+    """
+
+    chunk: Callable[..., tuple[TrainState, Metrics]]
+    observe: Callable[..., Metrics]
+
+
+class Branch(NamedTuple):
+    """A branch as the compiled chunk sees it: two weights, and whether to stop to fork."""
+
+    dom: jax.Array
+    bulk: jax.Array
+    is_warmup: jax.Array
+
+
+def run(
+    config: ml_collections.ConfigDict, workdir: str, argv: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Train as the config says, or resume, and leave the records in `workdir`.
+
+    Returns:
+      The final status, as in status.json.
+
+    Raises:
+      ForeignWorkdirError: if `workdir` holds another config's run; it stays untouched.
+      MissingDatasetError: if the data set is not on disk.
+      ValueError: if a config field is out of range.
+    """
+    check(config)
+    task = classification(config.task)
+    if config.batch_size > task.num_train:
+        raise ValueError(
+            f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
+        )
+    folder = records.open_workdir(workdir, config.to_dict(), argv)
+    return _Run(config, task, folder.path).finish()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raise ValueError for a config that cannot be run."""
+    unknown = set(config.modes) - (set(WEIGHTS) - {WARMUP})
+    if unknown:
+        known = ", ".join(sorted(set(WEIGHTS) - {WARMUP}))
+        raise ValueError(f"unknown modes {sorted(unknown)}; known ones: {known}")
+    for field in ("spectrum_every", "checkpoint_every"):
+        if config[field] % config.log_every:
+            raise ValueError(
+                f"{field} must be a multiple of log_every = {config.log_every}, "
+                f"got {config[field]}."
+            )
+    for field in ("steps", "batch_size", "log_every"):
+        if config[field] < 1:
+            raise ValueError(f"{field} must be at least 1, got {config[field]}.")
+
+
+# --- compiled --------------------------------------------------------------------------
+
+
+def initial_state(config: ml_collections.ConfigDict, task: Task) -> TrainState:
+    """Return the state before the first step."""
+    params = task.init(jax.random.key(config.seed))
+    tx = optimizers.tracked_optimizer(config, task, 1.0, 1.0)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        order=jnp.arange(task.num_train, dtype=jnp.int32),
+        diverged_at=jnp.full((), NOT_DIVERGED, jnp.int32),
+    )
+
+
+def compile_programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
+    """Return the jitted functions of a run; nothing is traced yet."""
+
+    def step(
+        state: TrainState, branch: Branch, measured: jax.Array, train: Any
+    ) -> tuple[TrainState, measurements.Record]:
+        state = state._replace(order=_epoch_order(config, task, state))
+        batch = _next_batch(config, task, state, train)
+        batch_loss, batch_gradient = jax.value_and_grad(task.loss_fn)(
+            state.params, batch
+        )
+        # The full gradient costs dozens of steps: only where it is looked at.
+        loss, gradient = jax.lax.cond(
+            measured | branch.is_warmup,
+            lambda: jax.value_and_grad(task.loss_fn)(state.params, train),
+            lambda: (batch_loss, batch_gradient),
+        )
+        tx = optimizers.tracked_optimizer(config, task, branch.dom, branch.bulk)
+        updates, opt_state = tx.update(
+            batch_gradient,
+            state.opt_state,
+            state.params,
+            curvature_data=train,
+            gradient=gradient,
+        )
+        record = measurements.Record(
+            params=state.params,
+            loss=loss,
+            gradient=gradient,
+            batch_loss=batch_loss,
+            batch_gradient=batch_gradient,
+            tracker=opt_state,
+            average=optimizers.switch_state(opt_state).average,
+        )
+        healthy = jnp.isfinite(batch_loss) & jnp.isfinite(optax.tree.norm(updates))
+        healthy &= opt_state.failed_refreshes == 0
+        return (
+            state._replace(
+                step=state.step + 1,
+                params=optax.apply_updates(state.params, updates),
+                opt_state=opt_state,
+                diverged_at=jnp.where(healthy, state.diverged_at, state.step),
+            ),
+            record,
+        )
+
+    def chunk(
+        state: TrainState, branch: Branch, num_steps: jax.Array, train: Any
+    ) -> tuple[TrainState, Metrics]:
+        def stopped(state: TrainState) -> jax.Array:
+            engaged = optimizers.switch_state(state.opt_state).engaged
+            diverged = state.diverged_at != NOT_DIVERGED
+            return diverged | (branch.is_warmup & engaged)
+
+        def body(
+            i: jax.Array, carry: tuple[TrainState, Metrics]
+        ) -> tuple[TrainState, Metrics]:
+            def advance(state: TrainState, metrics: Metrics) -> Any:
+                state, record = step(state, branch, i == 0, train)
+                metrics = jax.lax.cond(
+                    i == 0,
+                    lambda: measurements.measure(record, train, task),
+                    lambda: metrics,
+                )
+                return state, metrics
+
+            return jax.lax.cond(
+                stopped(carry[0]), lambda *carry: carry, advance, *carry
+            )
+
+        return jax.lax.fori_loop(0, num_steps, body, (state, blank(state, train)))
+
+    def blank(state: TrainState, train: Any) -> Metrics:
+        def measured(state: TrainState, train: Any) -> Metrics:
+            yes = jnp.ones((), bool)
+            branch = Branch(jnp.ones(()), jnp.ones(()), yes)
+            return measurements.measure(
+                step(state, branch, yes, train)[1], train, task
+            )
+
+        shapes = jax.eval_shape(measured, state, train)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def observe(state: TrainState, train: Any, test: Any) -> Metrics:
+        return {
+            **measurements.spectrum(
+                state.params,
+                state.opt_state.subspace,
+                train,
+                optimizers.curvature(config, task),
+                config.subspace.tol,
+            ),
+            **measurements.held_out(state.params, test, task),
+        }
+
+    return Programs(jax.jit(chunk, donate_argnums=0), jax.jit(observe))
+
+
+def _steps_per_epoch(config: ml_collections.ConfigDict, task: Task) -> int:
+    return task.num_train // config.batch_size
+
+
+def _epoch_order(
+    config: ml_collections.ConfigDict, task: Task, state: TrainState
+) -> jax.Array:
+    """Draw a new permutation at the start of an epoch, from the seed and the epoch."""
+    epoch, position = jnp.divmod(state.step, _steps_per_epoch(config, task))
+
+    def shuffle() -> jax.Array:
+        # Another stream than the initial parameters'.
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)
+        key = jax.random.fold_in(key, epoch)
+        return jax.random.permutation(key, task.num_train).astype(jnp.int32)
+
+    return jax.lax.cond(position == 0, shuffle, lambda: state.order)
+
+
+def _next_batch(
+    config: ml_collections.ConfigDict, task: Task, state: TrainState, train: Any
+) -> Any:
+    position = state.step % _steps_per_epoch(config, task)
+    chosen = jax.lax.dynamic_slice_in_dim(
+        state.order, position * config.batch_size, config.batch_size
+    )
+    return jax.tree.map(lambda x: x[chosen], train)
+
+
+# --- on the host -----------------------------------------------------------------------
+
+
+class _Run:
+    """A run in progress: what the host keeps between chunks."""
+
+    def __init__(self, config: ml_collections.ConfigDict, task: Task, workdir: Path):
+        self.config = config
+        self.task = task
+        self.workdir = workdir
+        self.programs = compile_programs(config, task)
+        self.state = initial_state(config, task)
+        self.branch = WARMUP
+        self.switch_step: int | None = None
+        self.branches: dict[str, dict[str, Any]] = {}
+        self.seconds_before = 0.0
+        self.started = time.perf_counter()
+
+    def finish(self) -> dict[str, Any]:
+        """Train to the end from wherever the records are; return the final status."""
+        self._restore()
+        self._write_status("running")
+        try:
+            for branch in self._remaining():
+                self._train(branch)
+        except BaseException:
+            self._write_status("interrupted", branch=self.branch)
+            raise
+        diverged = [
+            {"branch": name, "step": outcome["step"]}
+            for name, outcome in self.branches.items()
+            if outcome["status"] == "diverged"
+        ]
+        if diverged:
+            self._write_status("diverged", **diverged[0])
+        else:
+            self._write_status("finished")
+        return records.read_status(self.workdir)
+
+    def _remaining(self) -> Iterator[str]:
+        """Yield the branches to train, beginning with the one the state belongs to."""
+        names = [WARMUP, *self.config.modes]
+        for name in names[names.index(self.branch) :]:
+            if name == WARMUP:
+                yield name
+            elif self.switch_step is not None:
+                if name != self.branch:
+                    self.state = records.restore_named(
+                        self.workdir, "switch", self.state
+                    )
+                    self.branch = name
+                yield name
+
+    def _train(self, name: str) -> None:
+        """Train one branch to its end: the last step, the switch, or divergence."""
+        config = self.config
+        dom, bulk = WEIGHTS[name]
+        branch = Branch(
+            jnp.float32(dom), jnp.float32(bulk), jnp.asarray(name == WARMUP)
+        )
+        first = int(self.state.step)
+        with tqdm(
+            total=config.steps, initial=first, desc=name, unit="step", delay=0.5
+        ) as bar:
+            step = first
+            while step < config.steps:
+                slow = self._observe(step, name)
+                num_steps = min(_until_next(step, config.log_every), config.steps - step)
+                self.state, metrics = self.programs.chunk(
+                    self.state, branch, num_steps, self.task.train
+                )
+                self._log(name, step, metrics, slow, bar)
+                before, step = step, int(self.state.step)
+                bar.update(step - before)
+                if self._ended(name):
+                    break
+                if step % config.checkpoint_every == 0:
+                    self._checkpoint(step)
+            else:
+                self._measure_end(name, branch, step)
+        self.branches.setdefault(name, {"status": "finished", "step": step})
+        self._write_status("running")
+
+    def _ended(self, name: str) -> bool:
+        """Note a divergence, or the switch, if the chunk met one."""
+        diverged_at = int(self.state.diverged_at)
+        if diverged_at != NOT_DIVERGED:
+            self.branches[name] = {"status": "diverged", "step": diverged_at}
+            return True
+        engaged = bool(optimizers.switch_state(self.state.opt_state).engaged)
+        if name == WARMUP and engaged:
+            self.switch_step = int(self.state.step)
+            records.save_named(self.workdir, "switch", self.state)
+            return True
+        return False
+
+    def _measure_end(self, name: str, branch: Branch, step: int) -> None:
+        """Log the state after the last step: one more measured step, thrown away."""
+        slow = self._observe(step, name)
+        copy = jax.tree.map(jnp.copy, self.state)
+        _, metrics = self.programs.chunk(copy, branch, 1, self.task.train)
+        self._log(name, step, metrics, slow, None)
+
+    def _observe(self, step: int, name: str) -> Metrics:
+        first_of_branch = name != WARMUP and step == self.switch_step
+        if step % self.config.spectrum_every and not first_of_branch:
+            return {}
+        return self.programs.observe(self.state, self.task.train, self.task.test)
+
+    def _log(
+        self,
+        name: str,
+        step: int,
+        metrics: Metrics,
+        slow: Metrics,
+        bar: Any,
+    ) -> None:
+        values = jax.tree.map(np.asarray, {**metrics, **slow})
+        line = {"branch": name, "step": step, **values, "time/seconds": self._seconds()}
+        records.append_metrics(self.workdir, line)
+        if bar is not None:
+            bar.set_postfix(
+                loss=f"{values['loss/full']:.4f}",
+                chi=f"{values['alignment/gradient']:.3f}",
+                hvps=int(values["cost/matvecs"]),
+                refresh=False,
+            )
+
+    # Records.
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def _write_status(self, status: str, **details: Any) -> None:
+        records.write_status(
+            self.workdir,
+            status,
+            switch_step=self.switch_step,
+            branches=self.branches,
+            seconds=self._seconds(),
+            **details,
+        )
+
+    def _checkpoint(self, step: int) -> None:
+        position = [WARMUP, *self.config.modes].index(self.branch)
+        records.save_checkpoint(
+            self.workdir,
+            position * (self.config.steps + 1) + step,
+            self.state,
+            {
+                "branch": self.branch,
+                "switch_step": self.switch_step,
+                "branches": self.branches,
+                "seconds": self._seconds(),
+                "metrics_offset": records.metrics_offset(self.workdir),
+            },
+        )
+
+    def _restore(self) -> None:
+        """Go back to the latest checkpoint, and the metrics to what it knew."""
+        restored = records.restore_checkpoint(self.workdir, self.state)
+        offset = 0
+        if restored is not None:
+            self.state, known = restored
+            self.branch = known["branch"]
+            self.switch_step = known["switch_step"]
+            self.branches = known["branches"]
+            self.seconds_before = known["seconds"]
+            offset = known["metrics_offset"]
+        records.truncate_metrics(self.workdir, offset)
+
+
+def _until_next(step: int, every: int) -> int:
+    """Return the number of steps to the next multiple of `every`."""
+    return every - step % every

@@ -1,0 +1,21 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tfds_data_dir() -> Path:
+    """The folder of prepared data sets; without one, tests that need it are skipped.
+
+    Set REQUIRE_DATA=1 where they must not be.
+    """
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if folder:
+        return Path(folder)
+    reason = "needs TFDS_DATA_DIR, a folder with prepared data sets"
+    if os.environ.get("REQUIRE_DATA") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,26 @@
+"""Fixtures for the tests of the library's numerics."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run a test in both precisions; x64 is on for float64 only."""
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def x64():
+    """Run a test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def strict():
+    """Make implicit dtype promotion an error."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield

@@ -1,0 +1,603 @@
+"""The eigensolver against `eigh`, and its error bound against the true error."""
+
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import dominant
+from tests.dominant import zoo
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+ROUNDING = 10  # multiples of eps (times the norm of the matrix, where it has one)
+TOL = {"float32": 1e-3, "float64": 1e-8}
+BUDGET = {zoo.SMALL: 300, zoo.LARGE: 900}  # enough for every spectrum of the zoo
+
+EXECUTED = []  # one entry for each product that ran
+
+
+def counted(matvec):
+    """Count the products that are executed, also under jit and inside loops."""
+
+    def product(v):
+        jax.debug.callback(lambda _: EXECUTED.append(1), jax.tree.leaves(v)[0])
+        return matvec(v)
+
+    return product
+
+
+def executed_by(function):
+    """The result of a call and the number of products that it executed."""
+    jax.effects_barrier()
+    EXECUTED.clear()
+    result = jax.block_until_ready(function())
+    jax.effects_barrier()
+    return result, len(EXECUTED)
+
+
+def solve(matrix, start=None, key=None, *, k, tol, max_matvecs=None, count=False):
+    matvec = zoo.matvec(matrix)
+    return dominant.top_eigenspace(
+        counted(matvec) if count else matvec,
+        zoo.like(len(matrix), matrix.dtype),
+        k,
+        key=key,
+        start=start,
+        tol=tol,
+        max_matvecs=max_matvecs,
+    )
+
+
+jitted = jax.jit(solve, static_argnames=("k", "tol", "max_matvecs", "count"))
+
+
+def floor_of(found, reference):
+    eps = jnp.finfo(found.eigenvalues.dtype).eps
+    return ROUNDING * float(eps) * reference.norm
+
+
+def assert_orthonormal(found):
+    rows = zoo.to_rows(found.basis)
+    eps = jnp.finfo(found.eigenvalues.dtype).eps
+    assert np.max(np.abs(rows @ rows.T - np.eye(len(rows)))) <= ROUNDING * eps
+
+
+def assert_residuals(found, reference):
+    """Reported residuals are the explicit ones within 50% and the rounding floor."""
+    explicit = zoo.explicit_residuals(reference.matrix, found)
+    reported = np.asarray(found.residuals, np.float64)
+    floor = floor_of(found, reference)
+    assert np.all(np.abs(reported - explicit) <= 0.5 * explicit + floor)
+
+
+def assert_converged(found, reference, tol):
+    values = np.abs(np.asarray(found.eigenvalues, np.float64))
+    wanted = np.maximum(tol * values, floor_of(found, reference))
+    assert np.all(np.asarray(found.residuals) <= wanted)
+
+
+def assert_eigenvalues(found, reference):
+    """Each is within the residuals' norm of its exact value, in order."""
+    values = np.asarray(found.eigenvalues, np.float64)
+    assert np.all(np.diff(values) <= 0)
+    explicit = zoo.explicit_residuals(reference.matrix, found)
+    allowed = np.linalg.norm(explicit) + floor_of(found, reference)
+    assert np.max(np.abs(values - reference.eigenvalues[: len(values)])) <= allowed
+
+
+def assert_eigenspace(found, reference, tol):
+    """Davis-Kahan with the residual that the tolerance allows."""
+    k = len(found.eigenvalues)
+    floor = floor_of(found, reference)
+    wanted = np.maximum(tol * np.abs(reference.eigenvalues[:k]), floor)
+    # Twice: a reported residual may be half of the explicit one
+    allowed = 2 * (np.linalg.norm(wanted) + np.sqrt(k) * floor) / reference.gap(k)
+    sine = zoo.largest_sine(zoo.to_rows(found.basis), reference.vectors[:k])
+    assert sine <= allowed
+
+
+def assert_next_eigenvalue(found, reference):
+    k = len(found.eigenvalues)
+    above = float(found.next_eigenvalue) + float(found.next_residual)
+    assert above >= reference.eigenvalues[k] - floor_of(found, reference)
+
+
+def assert_bound(found, reference):
+    """The stated bound holds, up to the rounding of the basis itself."""
+    k = len(found.eigenvalues)
+    sine = zoo.largest_sine(zoo.to_rows(found.basis), reference.vectors[:k])
+    eps = jnp.finfo(found.eigenvalues.dtype).eps
+    assert float(dominant.error_bound(found)) >= sine - ROUNDING * eps
+
+
+def assert_solution(found, reference, tol):
+    assert_orthonormal(found)
+    assert_residuals(found, reference)
+    assert_converged(found, reference, tol)
+    assert_eigenvalues(found, reference)
+    assert_next_eigenvalue(found, reference)
+    assert_bound(found, reference)
+    if reference.gap(len(found.eigenvalues)) > 0:
+        assert_eigenspace(found, reference, tol)
+
+
+# --- the zoo ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", zoo.SCALES, ids=lambda s: f"scale={s:g}")
+@pytest.mark.parametrize("name", zoo.SPECTRA)
+def test_small_problem_equals_eigh(name, scale, dtype):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL, scale), dtype)
+    tol = TOL[dtype.name]
+    found = jitted(matrix, k=zoo.K, tol=tol, max_matvecs=BUDGET[zoo.SMALL])
+    assert_solution(found, zoo.reference(matrix), tol)
+
+
+@pytest.mark.parametrize("name", zoo.SPECTRA)
+def test_large_problem_equals_eigh(name, dtype):
+    """Here the Krylov space stays far below the full dimension."""
+    matrix = jnp.asarray(zoo.matrix(name, zoo.LARGE), dtype)
+    tol = 1e-3
+    found = jitted(matrix, k=zoo.K, tol=tol, max_matvecs=BUDGET[zoo.LARGE])
+    assert_solution(found, zoo.reference(matrix), tol)
+
+
+@pytest.mark.parametrize("name", ["gapped", "multiplicities"])
+def test_without_jit_equals_eigh(name, dtype):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
+    tol = TOL[dtype.name]
+    found = solve(matrix, k=zoo.K, tol=tol)
+    assert_solution(found, zoo.reference(matrix), tol)
+
+
+@pytest.mark.parametrize("name", ["gapped", "cluster-of-2", "large-negative", "ring"])
+def test_one_eigenpair(name, dtype):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
+    tol = TOL[dtype.name]
+    found = jitted(matrix, k=1, tol=tol)
+    assert_solution(found, zoo.reference(matrix), tol)
+
+
+@pytest.mark.parametrize("name", ["gapped", "large-negative", "identity", "rank-2"])
+def test_every_eigenpair(name, dtype):
+    """With k = n there is no next eigenvalue, and the space is exact."""
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
+    found = jitted(matrix, k=zoo.SMALL, tol=TOL[dtype.name], max_matvecs=900)
+    reference = zoo.reference(matrix)
+    assert_orthonormal(found)
+    assert_residuals(found, reference)
+    assert_converged(found, reference, TOL[dtype.name])
+    assert_eigenvalues(found, reference)
+    assert not np.isnan(float(dominant.error_bound(found)))
+
+
+@pytest.mark.parametrize("name", ["gapped", "geometric", "cluster-of-4", "rank-6"])
+def test_default_budget_suffices_for_common_spectra(name):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.LARGE), jnp.float32)
+    found = jitted(matrix, k=zoo.K, tol=1e-3)
+    assert int(found.num_matvecs) <= 20 * zoo.K + 100
+    assert_solution(found, zoo.reference(matrix), 1e-3)
+
+
+@pytest.mark.parametrize("n", [zoo.SMALL, zoo.LARGE])
+def test_negative_eigenvalues_of_large_magnitude_stay_out(n, dtype):
+    matrix = jnp.asarray(zoo.matrix("large-negative", n), dtype)
+    found = jitted(matrix, k=zoo.K, tol=TOL[dtype.name] if n == zoo.SMALL else 1e-3,
+                   max_matvecs=BUDGET[n])
+    assert np.all(np.asarray(found.eigenvalues) > 0)
+    negative = zoo.reference(matrix).vectors[-2:]
+    share = np.linalg.norm(negative @ zoo.to_rows(found.basis).T, 2)
+    # residual >= (lambda_i - lambda_j) * share, with |lambda_i - lambda_j| >= 53
+    allowed = np.linalg.norm(zoo.explicit_residuals(zoo.reference(matrix).matrix, found))
+    assert share <= allowed / 53 + ROUNDING * jnp.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", zoo.UNDEFINED_CUT)
+@pytest.mark.parametrize("n", [zoo.SMALL, zoo.LARGE])
+def test_cut_through_a_repeated_eigenvalue_is_reported(name, n, dtype):
+    matrix = jnp.asarray(zoo.matrix(name, n), dtype)
+    tol = TOL[dtype.name] if n == zoo.SMALL else 1e-3
+    found = jitted(matrix, k=zoo.K, tol=tol, max_matvecs=BUDGET[n])
+    assert float(dominant.error_bound(found)) >= 1.0
+
+
+@pytest.mark.parametrize("n", [zoo.SMALL, zoo.LARGE])
+def test_bound_is_useful_where_the_gap_is_wide(n, dtype):
+    matrix = jnp.asarray(zoo.matrix("gapped", n), dtype)
+    tol = TOL[dtype.name] if n == zoo.SMALL else 1e-3
+    found = jitted(matrix, k=zoo.K, tol=tol, max_matvecs=BUDGET[n])
+    reference = zoo.reference(matrix)
+    above = float(found.next_eigenvalue) + float(found.next_residual)
+    assert above <= reference.eigenvalues[zoo.K] + 0.5 * reference.gap(zoo.K)
+    allowed = np.linalg.norm(tol * reference.eigenvalues[: zoo.K])
+    floor = floor_of(found, reference)
+    bound = float(dominant.error_bound(found))
+    assert bound <= 2 * (allowed + 10 * floor) / reference.gap(zoo.K)
+
+
+# --- networks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_hessian_of_a_network_equals_eigh(name, dtype):
+    problem = zoo.network(name)
+    params, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
+    hessian = dominant.hessian(problem.loss_fn)
+    tol = TOL[dtype.name]
+
+    @jax.jit
+    def run(params, data):
+        return dominant.top_eigenspace(hessian(params, data), params, 3, tol=tol)
+
+    found = run(params, data)
+    assert jax.tree.structure(found.basis) == jax.tree.structure(params)
+    reference = zoo.reference(zoo.curvatures(name).hessian)
+    # The product's own rounding: a forward and a reverse pass through the network
+    exact = reference.eigenvalues[:3]
+    error = np.abs(np.asarray(found.eigenvalues, np.float64) - exact)
+    allowed = np.linalg.norm(np.asarray(found.residuals, np.float64))
+    assert np.max(error) <= allowed + 3 * floor_of(found, reference)
+    assert_orthonormal(found)
+    sine = zoo.largest_sine(zoo.to_rows(found.basis), reference.vectors[:3])
+    floor = 3 * floor_of(found, reference) / max(reference.gap(3), 1e-300)
+    assert sine <= float(dominant.error_bound(found)) + floor
+
+
+def test_integer_leaves_cost_no_basis(dtype):
+    problem = zoo.network("tanh-squared")
+    net, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
+    params = {"count": jnp.arange(5), "net": net}
+    matvec = dominant.hessian(lambda p, d: problem.loss_fn(p["net"], d))(params, data)
+    found = dominant.top_eigenspace(matvec, params, 2, tol=1e-3)
+    assert found.basis["count"] is None
+    exact = zoo.reference(zoo.curvatures("tanh-squared").hessian).eigenvalues[:2]
+    error = np.abs(np.asarray(found.eigenvalues, np.float64) - exact)
+    eps = jnp.finfo(dtype).eps
+    residuals = np.linalg.norm(np.asarray(found.residuals, np.float64))
+    assert np.max(error) <= residuals + 3 * ROUNDING * eps * exact[0]
+    n = sum(leaf.size for leaf in jax.tree.leaves(net))
+    with pytest.raises(ValueError, match="k"):
+        dominant.top_eigenspace(matvec, params, n + 1)
+
+
+def test_basis_of_half_precision_parameters_is_float32():
+    def loss_fn(params, data):
+        stretched = params["a"] * data[0]
+        return jnp.sum(jnp.square(stretched)).astype(jnp.float32)
+
+    params = {"a": jnp.ones(6, jnp.bfloat16)}
+    data = jnp.asarray([[8, 4, 2, 1, 0.5, 0.25]], jnp.bfloat16)
+    matvec = dominant.hessian(loss_fn)(params, data)
+    found = dominant.top_eigenspace(matvec, params, 2)
+    assert found.basis["a"].dtype == jnp.float32
+    assert found.eigenvalues.dtype == jnp.float32
+    half = float(jnp.finfo(jnp.bfloat16).eps)
+    assert np.max(np.abs(np.asarray(found.eigenvalues) - [128, 32])) <= 128 * half
+
+
+# --- bad input ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [-1, 0, zoo.SMALL + 1])
+def test_k_outside_the_dimension_is_refused(k):
+    matrix = jnp.asarray(zoo.matrix("gapped"), jnp.float32)
+    with pytest.raises(ValueError, match="k"):
+        solve(matrix, k=k, tol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_nonfinite_products_end_promptly(bad, warm, dtype):
+    n, k = zoo.SMALL, zoo.K
+    matrix = zoo.matrix("gapped").copy()
+    matrix[3, 5] = matrix[5, 3] = bad
+    start = zoo.subspace(zoo.random_rows(k, n, 0), zoo.like(n, dtype)) if warm else None
+    found, count = executed_by(
+        lambda: jitted(
+            jnp.asarray(matrix, dtype), start, k=k, tol=1e-3, max_matvecs=5000, count=True
+        )
+    )
+    assert count == int(found.num_matvecs)
+    assert count <= 20 * k + 100
+    assert not np.all(np.isfinite(found.eigenvalues))
+    assert not float(dominant.error_bound(found)) < np.inf
+
+
+# --- counting and budgets -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gapped", "geometric", "multiplicities", "zero"])
+def test_every_executed_product_is_counted(name, dtype):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.LARGE), dtype)
+    found, count = executed_by(lambda: jitted(matrix, k=zoo.K, tol=1e-3, count=True))
+    assert count == int(found.num_matvecs) > 0
+
+
+def test_every_executed_product_is_counted_without_jit():
+    matrix = jnp.asarray(zoo.matrix("gapped"), jnp.float32)
+    found, count = executed_by(lambda: solve(matrix, k=2, tol=1e-3, count=True))
+    assert count == int(found.num_matvecs) > 0
+
+
+@pytest.mark.parametrize("max_matvecs", [4, 5, 9, 13, 40])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_budget_is_never_exceeded(max_matvecs, warm):
+    n, k = zoo.LARGE, zoo.K
+    rows = zoo.random_rows(k, n, 0)
+    start = zoo.subspace(rows, zoo.like(n, jnp.float32)) if warm else None
+    matrix = jnp.asarray(zoo.matrix("linear", n), jnp.float32)
+    found, count = executed_by(
+        lambda: jitted(
+            matrix, start, k=k, tol=1e-6, max_matvecs=max_matvecs, count=True
+        )
+    )
+    assert count == int(found.num_matvecs) <= max_matvecs
+    reference = zoo.reference(matrix)
+    # Too little to converge: the residuals say so, and the bound still holds
+    assert np.max(np.asarray(found.residuals)) > 1e-3
+    assert_orthonormal(found)
+    assert_residuals(found, reference)
+    assert_next_eigenvalue(found, reference)
+    assert_bound(found, reference)
+
+
+def perturbed(matrix, relative, seed=0):
+    noise = np.random.default_rng(seed).standard_normal(matrix.shape)
+    noise = (noise + noise.T) / 2
+    return matrix + relative * noise * (
+        np.linalg.norm(matrix, 2) / np.linalg.norm(noise, 2)
+    )
+
+
+@pytest.mark.parametrize("relative", [0.0, 1e-4, 1e-2])
+@pytest.mark.parametrize("name", ["gapped", "geometric", "large-negative"])
+def test_warm_start_needs_fewer_products_than_cold(name, relative):
+    before = zoo.matrix(name, zoo.LARGE)
+    after = jnp.asarray(perturbed(before, relative), jnp.float32)
+    start = jitted(jnp.asarray(before, jnp.float32), k=zoo.K, tol=1e-3)
+    start = jax.block_until_ready(start)
+    cold, cold_count = executed_by(lambda: jitted(after, k=zoo.K, tol=1e-3, count=True))
+    warm, warm_count = executed_by(
+        lambda: jitted(after, start, k=zoo.K, tol=1e-3, count=True)
+    )
+    assert warm_count == int(warm.num_matvecs)
+    assert cold_count == int(cold.num_matvecs)
+    assert warm_count < cold_count
+    assert_solution(warm, zoo.reference(after), 1e-3)
+
+
+# --- transformations ----------------------------------------------------------------
+
+
+def test_vmap_over_problems_equals_a_loop(dtype):
+    names = ("gapped", "large-negative", "plus-minus", "cluster-of-3", "rank-6")
+    tol = TOL[dtype.name]
+    matrices = jnp.stack([jnp.asarray(zoo.matrix(name), dtype) for name in names])
+    together = jax.vmap(lambda m: jitted(m, k=zoo.K, tol=tol))(matrices)
+    for i, matrix in enumerate(matrices):
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        reference = zoo.reference(matrix)
+        assert_solution(member, reference, tol)
+        alone = jitted(matrix, k=zoo.K, tol=tol)
+        difference = np.abs(np.asarray(member.eigenvalues) - alone.eigenvalues)
+        errors = np.linalg.norm(np.append(member.residuals, alone.residuals))
+        assert np.max(difference) <= errors + floor_of(alone, reference)
+        apart = zoo.largest_sine(zoo.to_rows(member.basis), zoo.to_rows(alone.basis))
+        bounds = [float(dominant.error_bound(s)) for s in (member, alone)]
+        assert apart <= sum(bounds) + 2 * ROUNDING * jnp.finfo(dtype).eps
+
+
+def test_vmap_over_keys_equals_eigh(dtype):
+    matrix = jnp.asarray(zoo.matrix("multiplicities"), dtype)
+    keys = jax.random.split(jax.random.key(1), 8)
+    tol = TOL[dtype.name]
+    together = jax.vmap(lambda key: jitted(matrix, None, key, k=3, tol=tol))(keys)
+    for i in range(8):
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        assert_solution(member, zoo.reference(matrix), tol)
+
+
+def test_warm_solves_may_be_scanned(dtype):
+    """A solution has the types of the start it came from."""
+    matrix = jnp.asarray(zoo.matrix("gapped"), dtype)
+    first = jitted(matrix, k=zoo.K, tol=1e-3)
+
+    @jax.jit
+    def run(matrix, first):
+        def step(subspace, scale):
+            subspace = solve(scale * matrix, subspace, k=zoo.K, tol=1e-3)
+            return subspace, subspace.eigenvalues
+
+        return jax.lax.scan(step, first, jnp.asarray([1, 0.5, 2], dtype))
+
+    last, eigenvalues = run(matrix, first)
+    reference = zoo.reference(2 * matrix)
+    assert_solution(last, reference, 1e-3)
+    halves = np.asarray(eigenvalues, np.float64) / np.array([[1], [0.5], [2]])
+    assert np.max(np.abs(halves - reference.eigenvalues[:4] / 2)) <= 1e-3 * 10
+
+
+def test_same_call_gives_the_same_bits(dtype):
+    matrix = jnp.asarray(zoo.matrix("geometric"), dtype)
+    one, other = (jitted(matrix, k=zoo.K, tol=1e-3) for _ in range(2))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_different_keys_give_the_same_space(dtype):
+    matrix = jnp.asarray(zoo.matrix("gapped"), dtype)
+    tol = TOL[dtype.name]
+    for seed in range(3):
+        found = jitted(matrix, None, jax.random.key(seed), k=zoo.K, tol=tol)
+        assert_solution(found, zoo.reference(matrix), tol)
+
+
+# --- properties over random spectra ---------------------------------------------------
+
+N = 32
+
+
+@st.composite
+def spectra(draw, k):
+    """Spectra with trouble at the cut: clusters, tiny gaps, repetitions, signs."""
+    seed = draw(st.integers(0, 2**31))
+    rng = np.random.default_rng(seed)
+    bulk = draw(st.sampled_from(["uniform", "geometric", "zero", "negative", "steps"]))
+    rest = {
+        "uniform": lambda: rng.uniform(-1, 1, N),
+        "geometric": lambda: np.geomspace(1, 1e-4, N),
+        "zero": lambda: np.zeros(N),
+        "negative": lambda: rng.uniform(-100, 0, N),
+        "steps": lambda: np.repeat(rng.uniform(-1, 1, N // 4), 4),
+    }[bulk]()
+    rest = np.sort(rest)[::-1]
+    gap = draw(st.sampled_from([0.0, 1e-12, 1e-8, 1e-6, 1e-4, 1e-2, 0.3, 3.0]))
+    spread = draw(st.sampled_from([0.0, 1e-10, 1e-6, 1e-3, 1.0, 10.0]))
+    # k + 1 eigenvalues above the rest of which the last sits `gap` below the others
+    lowest = rest[0] + draw(st.sampled_from([0.0, 1e-5, 0.1, 2.0]))
+    top = lowest + gap + spread * np.sort(rng.uniform(0, 1, k))[::-1]
+    scale = draw(st.sampled_from([1e-6, 1.0, 1e6]))
+    values = np.concatenate([top, [lowest], rest[: N - k - 1]])
+    return scale * np.sort(values)[::-1], seed
+
+
+STARTS = ("exact", "missed-first", "missed-last", "bulk", "random", "perturbed")
+
+
+def start_rows(kind, vectors, k, seed):
+    """An orthonormal start: right, or trapped in a wrong invariant subspace."""
+    n = len(vectors)
+    if kind == "perturbed":
+        noisy = vectors[:k] + 1e-3 * zoo.random_rows(k, n, seed)
+        return np.linalg.qr(noisy.T)[0].T
+    return {
+        "exact": vectors[:k],
+        "missed-first": vectors[1 : k + 1],
+        "missed-last": np.delete(vectors[: k + 1], k - 1, axis=0),
+        "bulk": vectors[-k:],
+        "random": zoo.random_rows(k, n, seed),
+    }[kind]
+
+
+def tree_of(dtype):
+    return {"large": jnp.zeros((9, 3), dtype), "small": jnp.zeros((5,), dtype)}
+
+
+@functools.partial(jax.jit, static_argnames=("k", "tol", "max_matvecs"))
+def solve_two_leaves(matrix, start, *, k, tol, max_matvecs):
+    matvec, like = zoo.matvec(matrix), tree_of(matrix.dtype)
+    return dominant.top_eigenspace(
+        matvec, like, k, start=start, tol=tol, max_matvecs=max_matvecs
+    )
+
+
+def assert_honest(matrix, start, **options):
+    found = solve_two_leaves(matrix, start, **options)
+    reference = zoo.reference(matrix)
+    assert_orthonormal(found)
+    assert_residuals(found, reference)
+    assert_next_eigenvalue(found, reference)
+    assert_bound(found, reference)
+
+
+properties = hypothesis.settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+OPTIONS = pytest.mark.parametrize(
+    ("k", "tol", "max_matvecs", "precision"),
+    [
+        (1, 1e-1, None, "float32"),
+        (3, 1e-3, None, "float32"),
+        (3, 1e-6, None, "float64"),
+        (3, 3e-1, 12, "float32"),
+        (5, 1e-2, 24, "float32"),
+    ],
+)
+
+
+@OPTIONS
+@properties
+@hypothesis.given(data=st.data())
+def test_bound_holds_from_a_cold_start(k, tol, max_matvecs, precision, data):
+    values, seed = data.draw(spectra(k))
+    with jax.enable_x64(precision == "float64"):
+        matrix = jnp.asarray(zoo.with_spectrum(values, seed), precision)
+        assert_honest(matrix, None, k=k, tol=tol, max_matvecs=max_matvecs)
+
+
+@OPTIONS
+@properties
+@hypothesis.given(data=st.data())
+def test_bound_holds_from_a_warm_start(k, tol, max_matvecs, precision, data):
+    values, seed = data.draw(spectra(k))
+    kind = data.draw(st.sampled_from(STARTS))
+    # What a start says of its eigenvalues belongs to another matrix: it may be wrong
+    lie = data.draw(st.sampled_from([-np.inf, -1e3, 0.0]))
+    with jax.enable_x64(precision == "float64"):
+        matrix = jnp.asarray(zoo.with_spectrum(values, seed), precision)
+        rows = start_rows(kind, zoo.reference(matrix).vectors, k, seed)
+        start = zoo.subspace(
+            rows, tree_of(precision), eigenvalues=values[:k], next_eigenvalue=lie
+        )
+        assert_honest(matrix, start, k=k, tol=tol, max_matvecs=max_matvecs)
+
+
+@pytest.mark.parametrize("start", ["missed-first", "missed-last", "bulk"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_solver_escapes_a_wrong_invariant_subspace(k, start, dtype):
+    """The start has residual zero, and still is not the answer."""
+    matrix = jnp.asarray(zoo.matrix("gapped", zoo.LARGE), dtype)
+    reference = zoo.reference(matrix)
+    rows = start_rows(start, reference.vectors, k, 0)
+    start = zoo.subspace(rows, zoo.like(zoo.LARGE, dtype))
+    found = jitted(matrix, start, k=k, tol=1e-3)
+    assert_solution(found, reference, 1e-3)
+
+
+# --- the stated probability -----------------------------------------------------------
+
+HIDDEN = {
+    # the largest eigenvalue is missing from the start and stands alone
+    "far": lambda n: np.concatenate([[10, 5, 4, 3], np.linspace(1, -1, n - 4)]),
+    # ... is within a percent of the others
+    "near": lambda n: np.concatenate([[3.03, 3.02, 3.01, 3], np.linspace(2.9, 0, n - 4)]),
+    # ... is the top of a spectrum without gaps
+    "dense": lambda n: np.linspace(1, 0, n),
+}
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("spectrum", HIDDEN)
+def test_next_eigenvalue_is_missed_as_rarely_as_stated(spectrum, warm):
+    """At most one solve in 10^4 may bound lambda_{k+1} from the wrong side."""
+    n, k, solves = zoo.LARGE, 3, 600
+    values = HIDDEN[spectrum](n)
+    matrix = jnp.asarray(zoo.with_spectrum(values, seed=5), jnp.float32)
+    reference = zoo.reference(matrix)
+    start = None
+    if warm:
+        start = zoo.subspace(reference.vectors[1 : k + 1], zoo.like(n, jnp.float32))
+
+    @jax.jit
+    def run(matrix, start, keys):
+        def solution(key):
+            found = solve(matrix, start, key, k=k, tol=1e-2, max_matvecs=20)
+            return found.next_eigenvalue + found.next_residual
+
+        return jax.lax.map(solution, keys, batch_size=100)
+
+    above = run(matrix, start, jax.random.split(jax.random.key(0), solves))
+    eps = float(jnp.finfo(jnp.float32).eps)
+    exact = reference.eigenvalues[k] - ROUNDING * eps * reference.norm
+    misses = np.sum(~(np.asarray(above, np.float64) >= exact))
+    assert misses <= scipy.stats.binom.ppf(1 - 1e-6, solves, 1e-4)
