@@ -1,9 +1,9 @@
 """The dominant eigenspace of the loss Hessian, tracked while a network trains.
 
 Symbols, everywhere: theta the params, H the Hessian of the mean loss, lambda_1 >=
-lambda_2 >= ... its eigenvalues in algebraic order, U = [u_1 .. u_k] the top eigenvectors,
-P_k = U U^T the projector on the *dominant* space, I - P_k the one on the *bulk*,
-chi_k(v) = |P_k v| / |v| the alignment.
+lambda_2 >= ... its eigenvalues in algebraic order, U = [u_1 .. u_k] the top
+eigenvectors, P_k = U U^T the projector on the *dominant* space, I - P_k the one on the
+*bulk*, chi_k(v) = |P_k v| / |v| the alignment.
 """
 
 from dominant.curvature import Curvature as Curvature

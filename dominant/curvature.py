@@ -1,14 +1,14 @@
 """Curvature products: the Hessian, its Gauss-Newton split and the second moment.
 
 A *curvature* is a function `(params, data) -> matvec`; a *matvec* maps a vector (a tree
-shaped like the params) to the product with a symmetric matrix. `curvature(params, data)`
-linearizes once at `params`; each application of the matvec then costs about the
+shaped like the params) to the product with a symmetric matrix. `curvature(params,
+data)` linearizes once at `params`; each application of the matvec then costs about the
 derivative's forward and backward pass, at the price of keeping the linearization's
 intermediate values in memory (`in_batches` bounds them).
 
 Symbols: theta the params, N the number of examples on the data's leading axis,
-f(theta) = predict_fn(theta, data) the outputs, l = output_loss_fn(f, data) the mean loss,
-J the Jacobian of f, L(theta) = loss_fn(theta, data) the mean loss.
+f(theta) = predict_fn(theta, data) the outputs, l = output_loss_fn(f, data) the mean
+loss, J the Jacobian of f, L(theta) = loss_fn(theta, data) the mean loss.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def _as_matvec(product: Matvec, floats: Params) -> Matvec:
 
 
 def hvp(loss_fn: LossFn, params: Params, v: Params, data: Data) -> Params:
-    """Return the Hessian-vector product H v, H = the second derivative of the mean loss.
+    """Return H v, H the second derivative of the mean loss.
 
     Forward over reverse (Pearlmutter 1994). For many products at one `params` use
     `hessian`, which linearizes once.
@@ -163,8 +163,8 @@ def in_batches(curvature: Curvature, batch_size: int) -> Curvature:
     """Return the same curvature, computed over chunks of `batch_size` examples.
 
     Exact for every curvature that is a mean over examples: C = sum_c (N_c / N) C_c, the
-    ragged last chunk weighted by its own size. Memory is that of one chunk; each product
-    linearizes each chunk anew.
+    ragged last chunk weighted by its own size. Memory is that of one chunk; each
+    product linearizes each chunk anew.
 
     Args:
       curvature: a mean over the data's leading axis.

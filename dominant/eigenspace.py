@@ -21,10 +21,10 @@ from the products taken.
   Krylov space of the first start did not contain (further copies of a repeated
   eigenvalue, a direction that a warm start has missed): then the search goes on.
 
-The bound is that of van Dorsselaer, Hochstenbach and van der Vorst (2000): after s steps
-from a unit vector whose component along the eigenvector of lambda is gamma, the Lanczos
-polynomial satisfies |p_s(lambda)| <= 1/|gamma|, and a random vector in dimension d has
-|gamma| <= delta with a probability of at most delta sqrt(2 d / pi).
+The bound is that of van Dorsselaer, Hochstenbach and van der Vorst (2000): after s
+steps from a unit vector whose component along the eigenvector of lambda is gamma, the
+Lanczos polynomial satisfies |p_s(lambda)| <= 1/|gamma|, and a random vector in
+dimension d has |gamma| <= delta with a probability of at most delta sqrt(2 d / pi).
 """
 
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ class _Problem(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The process between two products. Column `processed` is the next direction.
+    """The process between two products. Column `processed`, if pending, comes next.
 
     columns: a block [num_columns]: processed, then pending vectors, then zeros.
     projected: [num_columns, num_columns], S^T H V; the columns >= processed are zero.
@@ -97,14 +97,15 @@ def top_eigenspace(
     """Return the eigenpairs of the k algebraically largest eigenvalues, certified.
 
     A pair is converged when |H u - lambda u| <= max(tol |lambda|, 10 eps |H|), |H|
-    estimated by the largest |Ritz value|. If the budget ends first, the best pairs so far
-    are returned: `residuals` tells. Negative eigenvalues, however large, never count as
-    top. Works under jit, vmap and scan; one product at a time, none taken twice.
+    estimated by the largest |Ritz value|. If the budget ends first, the best pairs so
+    far are returned: `residuals` tells. Negative eigenvalues, however large, never
+    count as top. Works under jit, vmap and scan; one product at a time, none taken
+    twice.
 
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
-    with a probability of at most 1e-4 over the random start of that probe. The probe ends
-    when the gap at k is certified to within a factor of two, when it turns out that it
-    cannot be, or after about k + 9 products.
+    with a probability of at most 1e-4 over the random start of that probe. The probe
+    ends when the gap at k is certified to within a factor of two, when it turns out
+    that it cannot be, or after about k + 9 products.
 
     Args:
       matvec: product with a symmetric operator H on trees shaped like `like`.
@@ -130,13 +131,14 @@ def top_eigenspace(
         return ~search.done & (search.num_matvecs < budget)
 
     def step(search: _Search) -> _Search:
+        search = _ensure_pending(problem, search)
         direction = pytrees.row(search.columns, search.processed)
         return _absorb(problem, search, matvec(direction))
 
     return _finish(problem, jax.lax.while_loop(unfinished, step, search))
 
 
-# --- the process -----------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------
 
 
 def _begin(
@@ -156,7 +158,9 @@ def _begin(
     if start is not None:
         guess, pending = pytrees.orthonormalize(_first_vectors(start.basis, columns, k))
         columns = jax.tree.map(
-            lambda c, g: jax.lax.dynamic_update_slice_in_dim(c, g.astype(c.dtype), 0, 0),
+            lambda c, g: jax.lax.dynamic_update_slice_in_dim(
+                c, g.astype(c.dtype), 0, 0
+            ),
             columns,
             guess,
         )
@@ -178,7 +182,7 @@ def _begin(
         next_upper=zero + jnp.inf,
         num_matvecs=jnp.zeros((), jnp.int32),
     )
-    return problem, _ensure_pending(problem, search)
+    return problem, search
 
 
 def _first_vectors(basis: Any, columns: Any, k: int) -> Any:
@@ -231,14 +235,11 @@ def _decide(problem: _Problem, search: _Search) -> _Search:
     search = jax.lax.cond(
         search.probing, lambda s: _judge_probe(problem, s), lambda s: s, search
     )
-    search = jax.lax.cond(
+    return jax.lax.cond(
         search.probing | search.done,
         lambda s: s,
         lambda s: _judge_residuals(problem, s),
         search,
-    )
-    return jax.lax.cond(
-        search.done, lambda s: s, lambda s: _ensure_pending(problem, s), search
     )
 
 
@@ -268,7 +269,9 @@ def _judge_residuals(problem: _Problem, search: _Search) -> _Search:
 
     def advance(search: _Search) -> _Search:
         # The worst of the wanted pairs, relative to what it has to reach.
-        excess = jnp.where(wanted, residuals / jnp.where(threshold > 0, threshold, 1), -1)
+        excess = jnp.where(
+            wanted, residuals / jnp.where(threshold > 0, threshold, 1), -1
+        )
         weights = _matmul(search.projected, vectors[:, jnp.argmax(excess)])
         is_pending = (index >= j) & (index < j + search.pending)
         search = _turn(search, jnp.where(is_pending, weights, 0))
@@ -346,13 +349,15 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
         residuals=jnp.sqrt(residuals**2 + rounding**2),
         next_eigenvalue=estimate,
         next_residual=jnp.where(
-            complete, 0, jnp.where(known, upper - jnp.where(known, estimate, 0), jnp.inf)
+            complete,
+            0,
+            jnp.where(known, upper - jnp.where(known, estimate, 0), jnp.inf),
         ),
         num_matvecs=search.num_matvecs,
     )
 
 
-# --- small matrices --------------------------------------------------------------------
+# --- small matrices -------------------------------------------------------------------
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -364,10 +369,8 @@ def _threshold(problem: _Problem, norm: jax.Array, values: jax.Array) -> jax.Arr
     return jnp.maximum(problem.tol * jnp.abs(values), 10 * eps * norm)
 
 
-def _ritz(
-    search: _Search, low: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Ritz values (descending), vectors and residuals of the vectors low <= i < processed.
+def _ritz(search: _Search, low: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Ritz values (descending), vectors, residuals of columns low <= i < processed.
 
     The other entries sort last: their values mean nothing.
     """
@@ -406,9 +409,7 @@ def _turn(search: _Search, weights: jax.Array) -> _Search:
         along = pytrees.combine(search.columns, normal)
 
         def leaf(column: jax.Array, a: jax.Array) -> jax.Array:
-            return column - jnp.tensordot(
-                (factor * normal).astype(column.dtype), a, 0
-            )
+            return column - jnp.tensordot((factor * normal).astype(column.dtype), a, 0)
 
         rows = jnp.outer(factor * normal, _matmul(normal, search.projected))
         return search._replace(
@@ -453,12 +454,12 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     dimension = problem.num_parameters - k
     # 1 / delta, for a random unit vector in the complement of the k found.
-    target = jnp.log(jnp.sqrt(2 * dimension / jnp.pi) / FAILURE_PROBABILITY).astype(dtype)
+    target = jnp.log(jnp.sqrt(2 * dimension / jnp.pi) / FAILURE_PROBABILITY).astype(
+        dtype
+    )
     floor = jnp.maximum(4 * eps * search.norm, tiny)
     scale = jnp.maximum(search.norm, tiny / eps)
-    grid = largest + 8 * scale * jnp.logspace(
-        jnp.log10(eps) - 1, 0, 256, dtype=dtype
-    )
+    grid = largest + 8 * scale * jnp.logspace(jnp.log10(eps) - 1, 0, 256, dtype=dtype)
     alphas = jnp.diagonal(search.projected)
     below = jnp.concatenate([jnp.diagonal(search.projected, -1), jnp.zeros(1, dtype)])
 
@@ -478,7 +479,9 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
         return (log_p, best, jnp.where(inside, beta / ratio, coupling)), None
 
     flat = jnp.zeros_like(grid)
-    (_, best, _), _ = jax.lax.scan(step, (flat, flat, flat), jnp.arange(k, m, dtype=jnp.int32))
+    (_, best, _), _ = jax.lax.scan(
+        step, (flat, flat, flat), jnp.arange(k, m, dtype=jnp.int32)
+    )
     excluded = best >= target
     bound = jnp.min(jnp.where(excluded, grid, jnp.inf))
     # The whole space has been seen: nothing is left to bound.

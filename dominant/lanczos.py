@@ -60,7 +60,9 @@ def tridiagonalize(matvec: Matvec, start: Any, num_steps: int) -> Tridiagonal:
         scale = jnp.maximum(scale, jnp.linalg.norm(along))
         exhausted = beta <= 10 * eps * scale
         beta = jnp.where(exhausted, 0, beta)
-        unit = pytrees.scaled(jnp.where(exhausted, 0, 1 / jnp.where(beta > 0, beta, 1)), w)
+        unit = pytrees.scaled(
+            jnp.where(exhausted, 0, 1 / jnp.where(beta > 0, beta, 1)), w
+        )
         # The last step has no place for its remainder: index m - 1 keeps its vector.
         last = i == num_steps - 1
         place = jnp.minimum(i + 1, num_steps - 1)

@@ -4,10 +4,10 @@ They are stateless but for a step count, own no eigensolver, and read the extra 
 `subspace`, which `track_subspace` provides; whoever computes eigenvectors otherwise
 passes it to `update`.
 
-The order in a chain is meaning. `chain(adam(lr), bulk_project())` projects the *update*:
-the optimizer's buffers see the raw gradients, and each step lies exactly in the bulk.
-This is Bulk-Adam, the definition of Song, Ahn and Yun (2025), Sec. 2 ("project the
-update").
+The order in a chain is meaning. `chain(adam(lr), bulk_project())` projects the
+*update*: the optimizer's buffers see the raw gradients, and each step lies exactly in
+the bulk. This is Bulk-Adam, the definition of Song, Ahn and Yun (2025), Sec. 2
+("project the update").
 `chain(bulk_project(), adam(lr))` projects the *gradient*: a different algorithm, whose
 steps leave the bulk, since Adam rescales coordinates and momentum remembers old bases.
 """
@@ -108,10 +108,10 @@ def after_alignment(
 ) -> optax.GradientTransformationExtraArgs:
     """Apply `inner` once the gradient has aligned: the papers' warm-up rule, one-way.
 
-    The average e_t = decay e_{t-1} + (1 - decay) chi_k(gradient), e_0 = 0, is updated at
-    each step. Updates pass unchanged until e_t > threshold and t >= min_steps; from that
-    very update on, `inner` is applied for good. With e_0 = 0 and constant chi = c this is
-    update ceil(log(1 - threshold / c) / log(decay)): 29 for c = 1.
+    The average e_t = decay e_{t-1} + (1 - decay) chi_k(gradient), e_0 = 0, is updated
+    at each step. Updates pass unchanged until e_t > threshold and t >= min_steps; from
+    that very update on, `inner` is applied for good. With e_0 = 0 and constant chi = c
+    this is update ceil(log(1 - threshold / c) / log(decay)): 29 for c = 1.
 
     Reads the extra arguments `subspace` and `gradient` (`track_subspace` provides both;
     give `gradient` the full-batch gradient where training is mini-batch).
@@ -147,8 +147,8 @@ def after_alignment(
         subspace = _require_subspace(subspace, updates)
         if gradient is None:
             raise ValueError(
-                "after_alignment needs the extra argument `gradient`: wrap the chain in "
-                "track_subspace, or pass gradient= to update."
+                "after_alignment needs the extra argument `gradient`: wrap the chain "
+                "in track_subspace, or pass gradient= to update."
             )
         chi = alignment(gradient, subspace).astype(jnp.float32)
         average = jnp.where(
@@ -173,9 +173,7 @@ def after_alignment(
         updates, inner_state = jax.lax.cond(
             engaged, apply, skip, updates, state.inner_state
         )
-        return updates, AfterAlignmentState(
-            inner_state, average, engaged, num_updates
-        )
+        return updates, AfterAlignmentState(inner_state, average, engaged, num_updates)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -222,7 +220,7 @@ def require_unmasked(updates: Any) -> None:
     if any(map(is_masked, jax.tree.leaves(updates, is_leaf=is_masked))):
         raise ValueError(
             "a projection inside optax.masked or optax.partition sees only some of the "
-            "leaves. Mask the base optimizer instead: track_subspace(chain(masked(...), "
-            "bulk_project()), ...); for the eigenspace of some leaves alone, give "
-            "track_subspace a curvature made by `restrict`."
+            "leaves. Mask the base optimizer instead: "
+            "track_subspace(chain(masked(...), bulk_project()), ...). For the "
+            "eigenspace of some leaves alone, restrict the curvature: `restrict`."
         )

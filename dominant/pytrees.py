@@ -2,11 +2,11 @@
 
 A *vector* is a tree shaped like the parameters. A *block* of m vectors is such a tree
 whose leaves carry a leading axis of length m. Nothing is ever flattened into one long
-vector: leaves keep their shapes and their sharding, and only m-by-m matrices are formed.
-Non-floating leaves of the parameters are None in vectors and blocks.
+vector: leaves keep their shapes and their sharding, and only m-by-m matrices are
+formed. Non-floating leaves of the parameters are None in vectors and blocks.
 """
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -65,7 +65,8 @@ def size(vector: Tree) -> int:
 
 def require_same_structure(tree: Tree, reference: Tree, name: str, other: str) -> None:
     """Raise ValueError unless `tree` has the structure and shapes of `reference`."""
-    got, expected = jax.tree.structure(tree), jax.tree.structure(reference)
+    got: Any = jax.tree.structure(tree)
+    expected: Any = jax.tree.structure(reference)
     if got != expected:
         raise ValueError(
             f"{name} must have the tree structure of {other}: "
@@ -81,7 +82,7 @@ def require_same_structure(tree: Tree, reference: Tree, name: str, other: str) -
             )
 
 
-# --- vectors ---------------------------------------------------------------------------
+# --- vectors --------------------------------------------------------------------------
 
 
 def dot(a: Tree, b: Tree) -> jax.Array:
@@ -90,7 +91,7 @@ def dot(a: Tree, b: Tree) -> jax.Array:
     products = jax.tree.map(
         lambda x, y: jnp.vdot(wide(x), wide(y), precision=HIGHEST).astype(dtype), a, b
     )
-    return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
+    return functools.reduce(jnp.add, jax.tree.leaves(products), jnp.zeros((), dtype))
 
 
 def norm(a: Tree) -> jax.Array:
@@ -111,15 +112,16 @@ def scaled(scale: jax.Array, x: Tree) -> Tree:
 def random_normal(key: jax.Array, vector: Tree) -> Tree:
     """Return a vector of independent standard normals, in float32 or wider."""
     leaves, structure = jax.tree.flatten(vector)
-    keys = jax.random.split(key, len(leaves)) if leaves else []
     draws = [
-        jax.random.normal(leaf_key, jnp.shape(leaf), _wide_dtype(leaf))
-        for leaf_key, leaf in zip(keys, leaves, strict=True)
+        jax.random.normal(
+            jax.random.fold_in(key, i), jnp.shape(leaf), _wide_dtype(leaf)
+        )
+        for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, draws)
 
 
-# --- blocks ----------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------
 
 
 def zero_block(vector: Tree, m: int) -> Tree:
@@ -159,7 +161,7 @@ def gram(a: Tree, b: Tree) -> jax.Array:
     products = jax.tree.leaves(jax.tree.map(leaf_gram, a, b))
     if not products:
         raise ValueError("the tree has no floating-point leaf.")
-    return sum(products[1:], start=products[0])
+    return functools.reduce(jnp.add, products)
 
 
 def coefficients(block: Tree, vector: Tree) -> jax.Array:
@@ -212,8 +214,3 @@ def orthonormalize(block: Tree) -> tuple[Tree, jax.Array]:
             inverse[:, None] * vectors * jnp.where(independent, 1 / roots, 0)[None, :],
         )
     return block, jnp.sum(independent, dtype=jnp.int32)
-
-
-def map_vectors(function: Callable[[Tree], Tree], block: Tree) -> Tree:
-    """Apply a function to each vector of a block, one after the other."""
-    return jax.lax.map(function, block)

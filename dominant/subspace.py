@@ -16,8 +16,8 @@ class Subspace(NamedTuple):
 
     eigenvalues: [k] Ritz values, largest algebraic first.
     basis: a block of k orthonormal vectors (a leaf may be None: not in the subspace).
-    residuals: [k], |H u_i - lambda_i u_i| from products taken, in the eigenvalues' unit.
-    next_eigenvalue: scalar, an estimate of lambda_{k+1} from below.
+    residuals: [k], |H u_i - lambda_i u_i| from products taken, in the eigenvalues'
+    unit. next_eigenvalue: scalar, an estimate of lambda_{k+1} from below.
     next_residual: scalar, its error: lambda_{k+1} <= next_eigenvalue + next_residual;
       inf when unknown.
     num_matvecs: int32 scalar, the products spent.
@@ -57,7 +57,7 @@ def error_bound(subspace: Subspace) -> jax.Array:
 
 
 def _restrict_to(tree: Any, subspace: Subspace) -> Any:
-    """Return `tree` with None wherever the subspace has no leaf, in float32 or wider."""
+    """Return `tree` with None where the subspace has no leaf, in float32 or wider."""
     require_matching(tree, subspace)
     kept = jax.tree.map(
         lambda b, v: None if b is None else v,
@@ -110,7 +110,7 @@ def project(tree: Any, subspace: Subspace) -> Any:
 
 
 def reject(tree: Any, subspace: Subspace) -> Any:
-    """Return the bulk part v - U U^T v of a tree; v itself where a basis leaf is None."""
+    """Return the bulk part v - U U^T v of a tree; v where a basis leaf is None."""
     return jax.tree.map(lambda v, p: v - p, tree, project(tree, subspace))
 
 
@@ -122,9 +122,13 @@ def alignment(tree: Any, subspace: Subspace) -> jax.Array:
     floats = pytrees.wide(pytrees.floating(tree))
     dtype = pytrees.scalar_dtype(floats)
     # Scaled by the largest entry, so that the squares neither under- nor overflow.
-    peaks = [jnp.max(jnp.abs(v)).astype(dtype) for v in jax.tree.leaves(floats) if v.size]
+    peaks = [
+        jnp.max(jnp.abs(v)).astype(dtype) for v in jax.tree.leaves(floats) if v.size
+    ]
     peak = jnp.max(jnp.stack(peaks))
-    unit = jax.tree.map(lambda v: v / jnp.where(peak > 0, peak, 1).astype(v.dtype), floats)
+    unit = jax.tree.map(
+        lambda v: v / jnp.where(peak > 0, peak, 1).astype(v.dtype), floats
+    )
     length = pytrees.norm(unit)
     inside = pytrees.coefficients(subspace.basis, _restrict_to(unit, subspace))
     length_inside = jnp.linalg.norm(inside).astype(dtype)
@@ -152,16 +156,18 @@ def principal_angles(a: Subspace, b: Subspace) -> jax.Array:
     outside = jax.tree.map(jnp.subtract, b.basis, inside)
     sines = jnp.sort(_graded_singular_values(outside))[::-1]
     return jnp.where(
-        sines < 0.7, jnp.arcsin(jnp.minimum(sines, 1)), jnp.arccos(jnp.minimum(cosines, 1))
+        sines < 0.7,
+        jnp.arcsin(jnp.minimum(sines, 1)),
+        jnp.arccos(jnp.minimum(cosines, 1)),
     )
 
 
 def _graded_singular_values(block: Any) -> jax.Array:
     """Singular values of a tall block from Gram matrices, small ones kept accurate.
 
-    One eigendecomposition of a Gram matrix resolves singular values down to sqrt(eps) of
-    the largest. Lengths measured on the rotated block are exact for those; the others
-    are rotated once more among themselves, on their own scale.
+    One eigendecomposition of a Gram matrix resolves singular values down to sqrt(eps)
+    of the largest. Lengths measured on the rotated block are exact for those; the
+    others are rotated once more among themselves, on their own scale.
     """
     dtype = pytrees.scalar_dtype(block)
     resolution = 30 * float(jnp.finfo(dtype).eps) ** 0.5

@@ -1,4 +1,4 @@
-"""An optax wrapper that owns the dominant eigenspace and refreshes it while training."""
+"""An optax wrapper that owns the eigenbasis and refreshes it while training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,8 +79,8 @@ def track_subspace(
     At a refresh the eigenspace is solved for at the pre-step params on
     `curvature_data`, warm-started from the basis in hand, until the tolerance holds
     (`top_eigenspace`). The refresh is a real branch: other steps pay no product.
-    `inner` also gets `gradient=`, the raw incoming updates unless the caller passes one,
-    and every other extra argument, `curvature_data` included, so trackers nest.
+    `inner` also gets `gradient=`, the raw incoming updates unless the caller passes
+    one, and every other extra argument, `curvature_data` included, so trackers nest.
 
     Args:
       inner: any optax transformation, typically `chain(optimizer, bulk_project())`.
@@ -93,11 +93,13 @@ def track_subspace(
         vmap turns a batched branch into a select.
 
     Returns:
-      A transformation whose `update(updates, state, params, *, curvature_data, **extra)`
-      needs params and curvature_data. A loss without data takes `curvature_data=()`.
+      A transformation whose `update(updates, state, params, *, curvature_data,
+      **extra)` needs params and curvature_data. A loss without data takes
+      `curvature_data=()`.
 
     Raises (in update):
-      ValueError: if params or curvature_data is missing, the updates are not shaped like
+      ValueError: if params or curvature_data is missing, the updates are not shaped
+      like
         the params, or k exceeds the number of parameters.
     """
     if k < 1:
@@ -153,7 +155,7 @@ def track_subspace(
 
 
 def _no_subspace(params: Any, k: int) -> Subspace:
-    """Return the state before the first solve: nothing known, every leaf its own array."""
+    """Return the state before the first solve; every leaf is its own array."""
     vector = pytrees.floating(params)
     dtype = pytrees.scalar_dtype(vector)
     return Subspace(
@@ -204,11 +206,13 @@ def _refreshed(
 
 def _check_arguments(updates: Any, params: Any, curvature_data: Any) -> None:
     if params is None:
-        raise ValueError("track_subspace needs params: tx.update(updates, state, params).")
+        raise ValueError(
+            "track_subspace needs params: tx.update(updates, state, params)."
+        )
     if curvature_data is None:
         raise ValueError(
-            "track_subspace needs the extra argument `curvature_data`, the data on which "
-            "the curvature is taken (() for a loss without data)."
+            "track_subspace needs the extra argument `curvature_data`, the data on "
+            "which the curvature is taken (() for a loss without data)."
         )
     require_unmasked(updates)
     pytrees.require_same_structure(updates, params, "the updates", "the params")

@@ -23,12 +23,13 @@ def main(argv: list[str]) -> None:
     """Train, then write the report and print its path."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    workdir = str(_WORKDIR.value)
     try:
-        status = train.run(_CONFIG.value, _WORKDIR.value, sys.argv)
+        status = train.run(_CONFIG.value, workdir, sys.argv)
     except (MissingDatasetError, records.ForeignWorkdirError) as error:
         sys.exit(f"error: {error}")
     print(f"status: {status['status']}")
-    print(report.write_report(_WORKDIR.value))
+    print(report.write_report(workdir))
 
 
 if __name__ == "__main__":

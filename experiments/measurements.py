@@ -46,7 +46,7 @@ def losses(record: Record, train: Any, task: Task) -> Metrics:
 
 
 def alignments(record: Record) -> Metrics:
-    """chi_k = |P_k g| / |g| of the full and the mini-batch gradient, and its average."""
+    """chi_k = |P_k g| / |g| of the full and the mini-batch gradient; its average."""
     subspace = record.tracker.subspace
     return {
         "alignment/gradient": dominant.alignment(record.gradient, subspace),
@@ -58,8 +58,8 @@ def alignments(record: Record) -> Metrics:
 def certificate(record: Record) -> Metrics:
     """The subspace in use: eigenvalues, residuals |H u - lambda u|, gap, sine, age.
 
-    The error bound is on the largest sine to the exact space at the params of the solve,
-    steps_since_refresh before these.
+    The error bound is on the largest sine to the exact space at the params of the
+    solve, steps_since_refresh before these.
     """
     tracker = record.tracker
     subspace = tracker.subspace
@@ -75,7 +75,7 @@ def certificate(record: Record) -> Metrics:
 
 
 def cost(record: Record) -> Metrics:
-    """Curvature products and refreshes since the start of the run's branch or warm-up."""
+    """Curvature products and refreshes so far, the warm-up's included."""
     tracker = record.tracker
     return {
         "cost/matvecs": tracker.total_matvecs,

@@ -38,7 +38,7 @@ def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvatu
 def tracked_optimizer(
     config: ml_collections.ConfigDict, task: Task, dom: Any, bulk: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Return the config's optimizer, its update weighed by (dom, bulk) after the switch.
+    """Return the config's optimizer; after the switch (dom, bulk) weigh its update.
 
     The state's structure does not depend on the weights, so that every branch can start
     from one and the same state.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from experiments import figures, page, records, tables
 from experiments.figures import LABELS
 from experiments.json_values import flatten
-from experiments.summary import BranchSummary, Line, Summary, summarize
+from experiments.summary import BRANCHES, BranchSummary, Line, Summary, summarize
 
 _QUESTION = """
 <p>The dominant space is spanned by the eigenvectors of the Hessian's {k} largest
@@ -139,11 +139,13 @@ def _figure(letter: str, panel: Panel) -> str:
 def _introduction(config: Mapping[str, Any], summary: Summary) -> str:
     """Say what was asked and what came out, in plain words."""
     verdicts = {branch.branch: _sentence(branch) for branch in summary.branches}
+    stated = config.get("claims") or {}
+    texts = {name: claim.get("text") for name, claim in stated.items()}
     claims = "".join(
-        f"<li><b>{LABELS[branch]}</b>: {escape(claim['text'].rstrip('.'))}."
-        f"{verdicts.get(branch, '')}</li>"
-        for branch, claim in (config.get("claims") or {}).items()
-        if claim.get("text")
+        f"<li><b>{LABELS[name]}</b>: {escape(texts[name].rstrip('.'))}."
+        f"{verdicts.get(name, '')}</li>"
+        for name in BRANCHES
+        if texts.get(name)
     )
     claimed = (
         f"<p>The paper's claims, and this run:</p><ul>{claims}</ul>" if claims else ""
@@ -156,7 +158,7 @@ def _sentence(branch: BranchSummary) -> str:
     """Return a branch's result as the sentence after its claim."""
     ratio = tables.number(branch.ratio, "{:.3f}")
     verdict = tables.verdict(branch)
-    return f" Here the loss ends at {ratio} of that at the switch: {verdict}."
+    return f" Here it ends at {ratio} of the loss before the switch: {verdict}."
 
 
 def _outcome(config: Mapping[str, Any], summary: Summary) -> list[str]:

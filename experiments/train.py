@@ -40,8 +40,9 @@ NOT_DIVERGED = -1
 class TrainState(NamedTuple):
     """All that the next step depends on, and all that a checkpoint holds.
 
-    step: int32, steps taken. order: [N] int32, this epoch's permutation of the examples.
-    diverged_at: int32, the first step that met non-finite numbers, or NOT_DIVERGED.
+    step: int32, steps taken. order: [N] int32, this epoch's permutation of the
+    examples. diverged_at: int32, the first step that met non-finite numbers, or
+    NOT_DIVERGED.
     """
 
     step: jax.Array
@@ -63,7 +64,7 @@ class Programs(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """A branch as the compiled chunk sees it: two weights, and whether to stop to fork."""
+    """A branch as the chunk sees it: two weights, and whether to stop at the switch."""
 
     dom: jax.Array
     bulk: jax.Array
@@ -90,6 +91,10 @@ def run(
             f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
         )
     folder = records.open_workdir(workdir, config.to_dict(), argv)
+    if (folder.path / "status.json").exists():
+        status = records.read_status(folder)
+        if status["status"] in ("finished", "diverged"):
+            return status
     return _Run(config, task, folder.path).finish()
 
 
@@ -110,7 +115,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
 
 
-# --- compiled --------------------------------------------------------------------------
+# --- compiled -------------------------------------------------------------------------
 
 
 def initial_state(config: ml_collections.ConfigDict, task: Task) -> TrainState:
@@ -202,9 +207,7 @@ def compile_programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
         def measured(state: TrainState, train: Any) -> Metrics:
             yes = jnp.ones((), bool)
             branch = Branch(jnp.ones(()), jnp.ones(()), yes)
-            return measurements.measure(
-                step(state, branch, yes, train)[1], train, task
-            )
+            return measurements.measure(step(state, branch, yes, train)[1], train, task)
 
         shapes = jax.eval_shape(measured, state, train)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -253,7 +256,7 @@ def _next_batch(
     return jax.tree.map(lambda x: x[chosen], train)
 
 
-# --- on the host -----------------------------------------------------------------------
+# --- on the host ----------------------------------------------------------------------
 
 
 class _Run:
@@ -315,12 +318,18 @@ class _Run:
         )
         first = int(self.state.step)
         with tqdm(
-            total=config.steps, initial=first, desc=name, unit="step", delay=0.5
+            total=config.steps,
+            initial=first,
+            desc=name,
+            unit="step",
+            disable=None,  # no bar where stderr is not a terminal
         ) as bar:
             step = first
             while step < config.steps:
                 slow = self._observe(step, name)
-                num_steps = min(_until_next(step, config.log_every), config.steps - step)
+                num_steps = min(
+                    _until_next(step, config.log_every), config.steps - step
+                )
                 self.state, metrics = self.programs.chunk(
                     self.state, branch, num_steps, self.task.train
                 )

@@ -2,14 +2,16 @@
 
     TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/mlp_mnist.py
 
-The paper's setting: MLP 784-200-200-10 with tanh, PyTorch-default initialization, the first
-5,000 training images scaled to [0, 1], half the summed squared error, SGD with batch 50 and
-learning rate 0.01 (in this loss convention 2/lr = 200 is far above lambda_1: the regime of
-gradient noise), k = 10, switch when the moving average of chi_10 passes 0.95. One
-difference: the basis is refreshed every 50 steps, not at each one.
+The paper's setting: MLP 784-200-200-10 with tanh, PyTorch-default initialization, the
+first 5,000 training images scaled to [0, 1], half the summed squared error, SGD with
+batch 50 and learning rate 0.01 (in this loss convention 2/lr = 200 is far above
+lambda_1: the regime of gradient noise), k = 10, switch when the moving average of
+chi_10 passes 0.95. One difference: the basis is refreshed every 50 steps, not at each
+one.
 
-Passes when, from the switch to step 20,000, the loss of SGD and Bulk-SGD falls to at most
-0.6 of what it was, Dom-SGD's stays at 0.95 or more, and Bulk is within 25 % of SGD.
+Passes when, from the switch to step 20,000, the loss of SGD and Bulk-SGD falls to at
+most 0.6 of what it was, Dom-SGD's stays at 0.95 or more, and Bulk is within 25 % of
+SGD.
 """
 
 import ml_collections
@@ -24,4 +26,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.num_train = 5000
     config.spectrum_every = 1000
     config.claims.bulk.text = "Bulk-SGD learns as SGD does, within 25 %"
+    config.claims.bulk.max_difference_to_plain = 0.25
     return config

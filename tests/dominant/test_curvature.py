@@ -101,7 +101,9 @@ def test_the_equal_weight_mistake_would_be_seen():
     """Averaging the batch Hessians of 3, 3 and 1 examples is far from exact."""
     problem = zoo.network("tanh-softmax")
     with jax.enable_x64(True):
-        params, data = (zoo.cast(t, jnp.float64) for t in (problem.params, problem.data))
+        params, data = (
+            zoo.cast(t, jnp.float64) for t in (problem.params, problem.data)
+        )
         parts = [
             dense_matrix(
                 dominant.hessian(problem.loss_fn),
@@ -202,7 +204,7 @@ def test_last_linear_layer_has_no_functional_hessian(name):
     assert_matrix(f[-last:, -last:], np.zeros((last, last)), jnp.float64, norm)
 
 
-# --- one Hessian-vector product -----------------------------------------------------
+# --- one Hessian-vector product ---
 
 
 def random_direction(params, seed=0):
@@ -270,7 +272,7 @@ def test_products_may_be_vmapped_over_parameters(dtype):
         assert error <= ROUNDING * jnp.finfo(dtype).eps * np.linalg.norm(alone)
 
 
-# --- trees with leaves that are not differentiated ----------------------------------
+# --- trees with leaves that are not differentiated ---
 
 
 def with_counter(problem):
@@ -315,7 +317,7 @@ def test_hvp_has_none_at_integer_leaves(dtype):
     assert error <= ROUNDING * jnp.finfo(dtype).eps * scale
 
 
-# --- bad input ----------------------------------------------------------------------
+# --- bad input ---
 
 
 def apply(curvature, params, data, v):

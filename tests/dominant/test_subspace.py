@@ -29,7 +29,7 @@ def eps_of(dtype):
     return float(jnp.finfo(dtype).eps)
 
 
-# --- projections ----------------------------------------------------------------------
+# --- projections ---
 
 
 @pytest.mark.parametrize("jit", [True, False], ids=["jit", "nojit"])
@@ -105,7 +105,9 @@ def test_projections_keep_the_dtypes_of_the_tree(function):
     # Only the result is rounded to half precision
     error = np.abs(zoo.to_vector(found) - expected)
     half = float(jnp.finfo(jnp.bfloat16).eps) * np.abs(expected)
-    assert np.all(error <= half + ROUNDING * eps_of(jnp.float32) * np.max(np.abs(vector)))
+    assert np.all(
+        error <= half + ROUNDING * eps_of(jnp.float32) * np.max(np.abs(vector))
+    )
 
 
 def test_projections_may_be_vmapped_over_both_arguments(dtype):
@@ -119,7 +121,7 @@ def test_projections_may_be_vmapped_over_both_arguments(dtype):
         assert error <= ROUNDING * eps_of(dtype) * np.linalg.norm(vector)
 
 
-# --- leaves without a basis, and mismatches -----------------------------------------------
+# --- leaves without a basis, and mismatches ---
 
 
 def partial_subspace(dtype):
@@ -173,7 +175,7 @@ def test_mismatched_tree_is_refused_by_name(function, tree, named):
         function(v, subspace)
 
 
-# --- alignment ----------------------------------------------------------------------------
+# --- alignment ---
 
 
 def test_alignment_is_a_ratio_of_norms(dtype):
@@ -227,7 +229,7 @@ def test_alignment_of_random_vectors_has_energy_k_over_n(dtype):
     assert np.mean(np.asarray(chi)) < np.sqrt(K / N) - 4 * standard_error
 
 
-# --- principal angles and overlap -----------------------------------------------------------
+# --- principal angles and overlap ---
 
 
 def pair_with_angles(angles, dtype, n=N, seed=0):
@@ -321,11 +323,11 @@ def test_overlap_of_independent_random_subspaces_is_k_over_n(dtype):
 def test_comparing_spaces_of_different_trees_is_refused(function):
     a = zoo.subspace(zoo.random_rows(2, 5, 0), {"left": jnp.zeros(5)})
     b = zoo.subspace(zoo.random_rows(2, 5, 0), {"right": jnp.zeros(5)})
-    with pytest.raises(ValueError, match="left|right"):
+    with pytest.raises(ValueError, match=r"left|right"):
         function(a, b)
 
 
-# --- the error bound ------------------------------------------------------------------------
+# --- the error bound ---
 
 
 def test_error_bound_is_residual_over_gap(dtype):

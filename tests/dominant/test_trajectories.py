@@ -38,7 +38,7 @@ def batch_of(data, step):
     return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
-# --- the dense reference --------------------------------------------------------------
+# --- the dense reference ---
 
 
 def numpy_optimizer(name):
@@ -99,7 +99,7 @@ def dense_trajectory(base, side, position):
     return np.stack(thetas), np.stack(updates), np.stack(spaces)
 
 
-# --- the library ----------------------------------------------------------------------
+# --- the library ---
 
 
 def transformation(base, side, position):
@@ -176,7 +176,7 @@ def test_tracked_subspace_is_that_of_the_last_pre_step_parameters():
     assert zoo.largest_sine(zoo.to_rows(state.subspace.basis), spaces[-1]) <= 1e-8
 
 
-# --- before or after the optimizer ------------------------------------------------------
+# --- before or after the optimizer ---
 
 
 def shares(updates, spaces):

@@ -7,6 +7,7 @@ itself is not counted as an error of the code under test.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ K = 4
 SCALES = (1e-6, 1.0, 1e6)
 
 
-# --- trees and flat vectors -----------------------------------------------------
+# --- trees and flat vectors ---
 
 
 def like(n: int, dtype: Any = np.float64) -> Any:
@@ -126,7 +127,7 @@ def subspace(
     )
 
 
-# --- matrices with prescribed spectra ---------------------------------------------
+# --- matrices with prescribed spectra ---
 
 
 def random_rows(k: int, n: int, seed: int) -> np.ndarray:
@@ -230,7 +231,7 @@ def explicit_residuals(matrix: np.ndarray, found: dominant.Subspace) -> np.ndarr
     return np.linalg.norm(rows @ matrix - values[:, None] * rows, axis=1)
 
 
-# --- small networks ---------------------------------------------------------------
+# --- small networks ---
 
 
 class Network(NamedTuple):
@@ -252,7 +253,7 @@ def _layers(sizes: tuple[int, ...], seed: int) -> list[dict[str, np.ndarray]]:
             "kernel": rng.standard_normal((a, b)) / np.sqrt(a),
             "bias": 0.3 * rng.standard_normal(b),
         }
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in itertools.pairwise(sizes)
     ]
 
 
@@ -348,7 +349,9 @@ def curvatures(kind: str, num_examples: int = 7) -> Curvatures:
     with jax.enable_x64(True):
         data = cast(problem.data, jnp.float64)
         flat, unravel = ravel_pytree(cast(problem.params, jnp.float64))
-        hessian = jax.jit(jax.hessian(lambda p: problem.loss_fn(unravel(p), data)))(flat)
+        hessian = jax.jit(jax.hessian(lambda p: problem.loss_fn(unravel(p), data)))(
+            flat
+        )
 
         def predict(p):
             return problem.predict_fn(unravel(p), data)

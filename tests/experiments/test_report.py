@@ -311,7 +311,7 @@ def test_report(tmp_path):
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
     text = words(page)
-    assert "Dom-SGD &lt;stalls&gt;. Here the loss ends at 1.100 of that" in text
+    assert "Dom-SGD &lt;stalls&gt;. Here it ends at 1.100 of the loss" in text
     assert "ratio, loss / L sw 0.500 1.100 0.750" in text
     assert "verdict reproduced reproduced not reproduced" in text
     assert "as a criterion ratio ≤ 0.6 ratio ≥ 0.95 ratio ≤ 0.6" in text

@@ -1,0 +1,354 @@
+"""The training loop end to end, on a few digits and a tiny network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import defaults
+from experiments import records, report, train
+from experiments.tasks import classification
+
+BRANCHES = ["warmup", "plain", "dom", "bulk"]
+
+
+def tiny_config():
+    config = defaults.get_config()
+    config.steps = 60
+    config.batch_size = 16
+    config.task.num_train = 100
+    config.task.hidden_sizes = (6,)
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.momentum = 0.5
+    config.subspace.k = 3
+    config.subspace.refresh_every = 5
+    config.switch.threshold = 0.3
+    config.switch.min_steps = 12
+    config.log_every = 5
+    config.spectrum_every = 20
+    config.checkpoint_every = 10
+    config.report_window = 10
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run: its folder and its status."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    return workdir, train.run(tiny_config(), workdir, ["the", "command"])
+
+
+def lines_of(workdir, branch):
+    return [m for m in records.read_metrics(workdir) if m["branch"] == branch]
+
+
+def without_times(lines):
+    return [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in lines
+    ]
+
+
+# --- a whole run ----------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_records(finished):
+    workdir, status = finished
+    assert status["status"] == "finished"
+    assert list(status["branches"]) == BRANCHES
+    assert records.read_config(workdir)["steps"] == 60
+    assert records.read_provenance(workdir)[0]["argv"] == ["the", "command"]
+    assert [m["branch"] for m in records.read_metrics(workdir)] == sorted(
+        (m["branch"] for m in records.read_metrics(workdir)), key=BRANCHES.index
+    )
+    assert report.write_report(workdir).read_text().startswith("<!doctype html>")
+
+
+def test_the_switch_comes_at_the_step_that_the_rule_names(finished):
+    workdir, status = finished
+    switch = status["switch_step"]
+    assert 12 <= switch < 60
+    assert status["branches"]["warmup"] == {"status": "finished", "step": switch}
+    for name in BRANCHES[1:]:
+        lines = lines_of(workdir, name)
+        assert lines[0]["step"] == switch
+        assert lines[-1]["step"] == 60
+        # At multiples of log_every in between.
+        assert all(line["step"] % 5 == 0 for line in lines[1:])
+
+
+def test_branches_fork_from_one_complete_state(finished):
+    workdir, _ = finished
+    plain, dom, bulk = (lines_of(workdir, name)[0] for name in BRANCHES[1:])
+    for line in without_times([dom, bulk]):
+        assert line["branch"] != "plain"
+        # The same parameters, batch, basis and counters.
+        assert {**line, "branch": "plain"} == without_times([plain])[0]
+    ends = [lines_of(workdir, name)[-1]["loss/full"] for name in BRANCHES[1:]]
+    assert len(set(ends)) == 3
+
+
+def test_measurements_are_those_of_the_logged_parameters(finished):
+    """The line at the switch against dense linear algebra at the saved parameters."""
+    workdir, status = finished
+    config = tiny_config()
+    task = classification(config.task)
+    like = train.initial_state(config, task)
+    state = records.restore_named(workdir, "switch", like)
+    assert int(state.step) == status["switch_step"]
+    flat, unravel = jax.flatten_util.ravel_pytree(state.params)
+
+    def loss(x):
+        return task.loss_fn(unravel(x), task.train)
+
+    values, vectors = np.linalg.eigh(np.asarray(jax.hessian(loss)(flat), np.float64))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    line = lines_of(workdir, "plain")[0]
+    assert line["loss/full"] == pytest.approx(float(loss(flat)), rel=1e-5)
+    np.testing.assert_allclose(line["spectrum/eigenvalues"], values[:6], rtol=2e-3)
+    logits = task.predict_fn(state.params, task.train)
+    labels = np.asarray(task.train["labels"])
+    hits = np.mean(np.argmax(np.asarray(logits), axis=1) == labels)
+    assert line["accuracy/full"] == pytest.approx(hits)
+    # chi_k is taken with the basis in use, at most one refresh interval old.
+    gradient = np.asarray(jax.grad(loss)(flat), np.float64)
+    chi = np.linalg.norm(vectors[:, :3].T @ gradient) / np.linalg.norm(gradient)
+    assert line["alignment/gradient"] == pytest.approx(chi, abs=0.1)
+    assert 0 <= line["subspace/steps_since_refresh"] < 5
+
+
+def test_warmup_and_plain_are_ordinary_training(finished):
+    """An independent loop with optax, in the run's own data order."""
+    workdir, _ = finished
+    config = tiny_config()
+    task = classification(config.task)
+    params = task.init(jax.random.key(config.seed))
+    tx = optax.sgd(0.1, momentum=0.5)
+    state = tx.init(params)
+    lines = lines_of(workdir, "warmup") + lines_of(workdir, "plain")
+    expected = {line["step"]: line["loss/batch"] for line in lines}
+    shuffling = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    @jax.jit
+    def step(params, state, batch):
+        loss, gradient = jax.value_and_grad(task.loss_fn)(params, batch)
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    seen = {}
+    for number in range(60):
+        epoch, position = divmod(number, 100 // 16)
+        order = jax.random.permutation(jax.random.fold_in(shuffling, epoch), 100)
+        chosen = order[16 * position : 16 * (position + 1)]
+        batch = jax.tree.map(lambda x, chosen=chosen: x[chosen], task.train)
+        params, state, loss = step(params, state, batch)
+        seen[number] = float(loss)
+    for number, loss in expected.items():
+        if number < 60:
+            assert seen[number] == pytest.approx(loss, rel=1e-5)
+    full = float(task.loss_fn(params, task.train))
+    assert lines[-1]["loss/full"] == pytest.approx(full, rel=1e-5)
+
+
+def test_an_epoch_has_each_example_at_most_once():
+    config = tiny_config()
+    task = classification(config.task)
+    state = train.initial_state(config, task)
+    orders = []
+    for number in range(13):
+        state = state._replace(step=jnp.int32(number))
+        state = state._replace(order=train._epoch_order(config, task, state))
+        orders.append(np.asarray(state.order))
+    np.testing.assert_array_equal(np.sort(orders[0]), np.arange(100))
+    for number in range(13):
+        np.testing.assert_array_equal(orders[number], orders[number - number % 6])
+    assert not np.array_equal(orders[0], orders[6])
+    assert not np.array_equal(orders[6], orders[12])
+
+
+# --- resuming -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("branch", ["warmup", "dom"])
+def test_a_killed_run_resumes_to_equal_metrics(branch, finished, tmp_path, monkeypatch):
+    """Cut off between a checkpoint and the next, in the warm-up and in a branch."""
+    reference, _ = finished
+    append = records.append_metrics
+    last_step = {"warmup": 10, "dom": 45}[branch]
+
+    def append_then_die(workdir, line):
+        append(workdir, line)
+        if line["branch"] == branch and line["step"] == last_step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "append_metrics", append_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(tiny_config(), tmp_path)
+    interrupted = records.read_status(tmp_path)
+    assert interrupted["status"] == "interrupted"
+    assert interrupted["branch"] == branch
+    status = train.run(tiny_config(), tmp_path)
+    assert status["status"] == "finished"
+    assert without_times(records.read_metrics(tmp_path)) == without_times(
+        records.read_metrics(reference)
+    )
+    assert len(records.read_provenance(tmp_path)) == 2
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    workdir, status = finished
+    before = records.read_metrics(workdir)
+    again = train.run(tiny_config(), workdir)
+    assert {**again, "seconds": 0} == {**status, "seconds": 0}
+    assert records.read_metrics(workdir) == before
+
+
+# --- endings --------------------------------------------------------------------------
+
+
+def test_divergence_ends_the_run_and_names_the_step(tmp_path):
+    config = tiny_config()
+    config.optimizer.learning_rate = 1e8
+    status = train.run(config, tmp_path)
+    assert status["status"] == "diverged"
+    assert status["branch"] == "warmup"
+    assert status["branches"]["warmup"] == {
+        "status": "diverged",
+        "step": status["step"],
+    }
+    assert 0 < status["step"] < 60
+    assert status["switch_step"] is None
+    lines = records.read_metrics(tmp_path)
+    assert lines
+    assert lines[0]["loss/full"] > 0
+    assert report.write_report(tmp_path).exists()
+
+
+def test_a_run_that_never_switches_says_so(tmp_path):
+    config = tiny_config()
+    config.switch.threshold = 0.999999
+    status = train.run(config, tmp_path)
+    assert status["status"] == "finished"
+    assert status["switch_step"] is None
+    assert list(status["branches"]) == ["warmup"]
+    assert lines_of(tmp_path, "warmup")[-1]["step"] == 60
+
+
+def test_the_chunk_is_compiled_once():
+    config = tiny_config()
+    task = classification(config.task)
+    programs = train.compile_programs(config, task)
+    state = train.initial_state(config, task)
+    for name, (dom, bulk) in train.WEIGHTS.items():
+        branch = train.Branch(
+            jnp.float32(dom), jnp.float32(bulk), jnp.asarray(name == train.WARMUP)
+        )
+        for num_steps in (5, 3):
+            state, _ = programs.chunk(state, branch, num_steps, task.train)
+    assert programs.chunk._cache_size() == 1
+
+
+# --- bad input ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("modes", ("plain", "dominant"), "unknown modes.*bulk, dom, plain"),
+        ("spectrum_every", 7, "multiple of log_every"),
+        ("steps", 0, "steps must be at least 1"),
+        ("batch_size", 101, "exceeds the 100 examples"),
+        ("task.dataset", "imagenet", "known ones: digits, mnist"),
+        ("task.loss", "hinge", "known ones: cross_entropy, half_squared_error"),
+        ("task.activation", "sine", "known ones: "),
+        ("optimizer.name", "lion", "known ones: adam, sgd"),
+        ("subspace.k", 0, "k must be at least 1"),
+    ],
+)
+def test_impossible_configs_are_refused_before_anything_is_written(
+    path, value, message, tmp_path
+):
+    config = tiny_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({path: value})
+    with pytest.raises(ValueError, match=message):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configs_folder_is_refused_untouched(finished):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in Path(workdir).rglob("*")}
+    config = tiny_config()
+    config.optimizer.learning_rate = 0.2
+    with pytest.raises(records.ForeignWorkdirError, match=r"optimizer\.learning_rate"):
+        train.run(config, workdir)
+    after = {path: path.stat().st_mtime_ns for path in Path(workdir).rglob("*")}
+    assert before == after
+
+
+def run_main(*arguments):
+    command = [sys.executable, "-m", "experiments.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_unknown_fields_on_the_command_line_are_refused(tmp_path):
+    result = run_main(
+        "--config=configs/quickstart.py",
+        "--config.stepps=3",
+        f"--workdir={tmp_path}/run",
+    )
+    assert result.returncode != 0
+    assert "stepps" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_set_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
+    result = run_main(
+        "--config=configs/tiny_subspaces/mlp_mnist.py", f"--workdir={tmp_path}/run"
+    )
+    assert result.returncode == 1
+    assert "make data DATASET=mnist" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# --- configs --------------------------------------------------------------------------
+
+
+def config_files():
+    return sorted(Path("configs").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", config_files(), ids=str)
+def test_configs_load_locked_and_survive_json(path):
+    scope = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    config = scope["get_config"]()
+    assert config.is_locked
+    with pytest.raises(AttributeError):
+        config.no_such_field = 1
+    train.check(config)
+    assert json.loads(json.dumps(config.to_dict()))["steps"] == config.steps
+    assert scope["__doc__"]
+
+
+@pytest.mark.usefixtures("tfds_data_dir")
+def test_mnist_trains_from_tfds(tmp_path):
+    config = tiny_config()
+    config.task.dataset = "mnist"
+    config.task.num_train = 200
+    config.steps = 30
+    status = train.run(config, tmp_path)
+    assert status["status"] == "finished"
+    lines = lines_of(tmp_path, "warmup")
+    assert lines[-1]["loss/full"] < lines[0]["loss/full"]
+    assert 0 < lines[0]["loss/full"] < 1
