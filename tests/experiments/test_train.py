@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from configs import defaults
-from experiments import records, report, train
+from experiments import programs, records, report, train
 from experiments.tasks import classification
 
 BRANCHES = ["warmup", "plain", "dom", "bulk"]
@@ -99,7 +99,7 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     workdir, status = finished
     config = tiny_config()
     task = classification(config.task)
-    like = train.initial_state(config, task)
+    like = programs.initial_state(config, task)
     state = records.restore_named(workdir, "switch", like)
     assert int(state.step) == status["switch_step"]
     flat, unravel = jax.flatten_util.ravel_pytree(state.params)
@@ -159,11 +159,11 @@ def test_warmup_and_plain_are_ordinary_training(finished):
 def test_an_epoch_has_each_example_at_most_once():
     config = tiny_config()
     task = classification(config.task)
-    state = train.initial_state(config, task)
+    state = programs.initial_state(config, task)
     orders = []
     for number in range(13):
         state = state._replace(step=jnp.int32(number))
-        state = state._replace(order=train._epoch_order(config, task, state))
+        state = state._replace(order=programs._epoch_order(config, task, state))
         orders.append(np.asarray(state.order))
     np.testing.assert_array_equal(np.sort(orders[0]), np.arange(100))
     for number in range(13):
@@ -244,15 +244,15 @@ def test_a_run_that_never_switches_says_so(tmp_path):
 def test_the_chunk_is_compiled_once():
     config = tiny_config()
     task = classification(config.task)
-    programs = train.compile_programs(config, task)
-    state = train.initial_state(config, task)
+    compiled = programs.compile_programs(config, task)
+    state = programs.initial_state(config, task)
     for name, (dom, bulk) in train.WEIGHTS.items():
-        branch = train.Branch(
+        branch = programs.Branch(
             jnp.float32(dom), jnp.float32(bulk), jnp.asarray(name == train.WARMUP)
         )
         for num_steps in (5, 3):
-            state, _ = programs.chunk(state, branch, num_steps, task.train)
-    assert programs.chunk._cache_size() == 1
+            state, _ = compiled.chunk(state, branch, num_steps, task.train)
+    assert compiled.chunk._cache_size() == 1
 
 
 # --- bad input ------------------------------------------------------------------------

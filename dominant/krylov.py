@@ -1,0 +1,221 @@
+"""A Krylov decomposition that grows by one product at a time.
+
+    H V = V T + Q B,        S = [V | Q] orthonormal,
+
+V the *processed* vectors, Q the *pending* ones: the directions in which the products so
+far stick out of V. T and B are small. Ritz pairs (theta, V y) of T have the residual
+norm |B y|, so residuals follow from products taken, and no product is taken twice.
+
+One step takes the first pending vector q, spends one product on it and moves q into V;
+the part of H q outside S becomes pending. From one vector this is the Lanczos process,
+from a block of vectors it is band Lanczos. All shapes are static: S has a fixed number
+of columns, of which those in use come first.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dominant import pytrees
+
+
+class Krylov(NamedTuple):
+    """A Krylov decomposition with room for m columns.
+
+    columns: a block of m: the processed vectors, then the pending ones, then zeros.
+    projected: [m, m], S^T H V; its columns from `processed` on are zero.
+    processed, pending: int32 scalars.
+    dropped: [m], for each processed vector the norm of what its product has outside S:
+      remainders at rounding level, and those that `compress` let go.
+    last_remainder: scalar, norm of the latest product's part outside S.
+    """
+
+    columns: Any
+    projected: jax.Array
+    processed: jax.Array
+    pending: jax.Array
+    dropped: jax.Array
+    last_remainder: jax.Array
+
+
+def empty(vector: Any, m: int) -> Krylov:
+    """Return a decomposition with no vector and room for m, shaped like `vector`."""
+    dtype = pytrees.scalar_dtype(vector)
+    return Krylov(
+        columns=pytrees.zero_block(vector, m),
+        projected=jnp.zeros((m, m), dtype),
+        processed=jnp.zeros((), jnp.int32),
+        pending=jnp.zeros((), jnp.int32),
+        dropped=jnp.zeros(m, dtype),
+        last_remainder=jnp.zeros((), dtype),
+    )
+
+
+def start_from(krylov: Krylov, block: Any) -> Krylov:
+    """Make an orthonormal basis of a block's span the pending vectors."""
+    basis, dimension = pytrees.orthonormalize(block)
+
+    def place(columns: jax.Array, b: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(
+            columns, b.astype(columns.dtype), 0, 0
+        )
+
+    return krylov._replace(
+        columns=jax.tree.map(place, krylov.columns, basis), pending=dimension
+    )
+
+
+def ensure_pending(krylov: Krylov, key: jax.Array) -> Krylov:
+    """Where nothing is pending, add a random direction outside all vectors so far."""
+
+    def draw(krylov: Krylov) -> Krylov:
+        direction = pytrees.random_normal(key, next_direction(krylov))
+        direction, _ = pytrees.orthogonalize(direction, krylov.columns)
+        direction = pytrees.scaled(1 / pytrees.norm(direction), direction)
+        return krylov._replace(
+            columns=pytrees.with_row(krylov.columns, krylov.processed, direction),
+            pending=jnp.ones((), jnp.int32),
+        )
+
+    return jax.lax.cond(krylov.pending == 0, draw, lambda krylov: krylov, krylov)
+
+
+def next_direction(krylov: Krylov) -> Any:
+    """Return the first pending vector."""
+    return pytrees.row(krylov.columns, krylov.processed)
+
+
+def extend(krylov: Krylov, product: Any, norm: jax.Array) -> tuple[Krylov, jax.Array]:
+    """Process the next direction, given its product with H.
+
+    Args:
+      krylov: with something pending.
+      product: H applied to `next_direction(krylov)`.
+      norm: scalar, an estimate of |H|: remainders below 4 eps |H| are rounding.
+
+    Returns:
+      The longer decomposition, and the product's norm.
+    """
+    j, m = krylov.processed, krylov.dropped.shape[0]
+    remainder, along = pytrees.orthogonalize(product, krylov.columns)
+    beta = pytrees.norm(remainder)
+    size = jnp.sqrt(jnp.sum(along**2) + beta**2)
+    place = j + krylov.pending
+    eps = jnp.finfo(beta.dtype).eps
+    keep = (beta > 4 * eps * jnp.maximum(size, norm)) & (place < m)
+    columns = jax.lax.cond(
+        keep,
+        lambda: pytrees.with_row(
+            krylov.columns,
+            jnp.minimum(place, m - 1),
+            pytrees.scaled(1 / jnp.where(keep, beta, 1), remainder),
+        ),
+        lambda: krylov.columns,
+    )
+    index = _indices(krylov)
+    column = along + jnp.where((index == place) & keep, beta, 0)
+    longer = krylov._replace(
+        columns=columns,
+        projected=jnp.where((index == j)[None, :], column[:, None], krylov.projected),
+        processed=j + 1,
+        pending=krylov.pending - 1 + keep.astype(jnp.int32),
+        dropped=jnp.where((index == j) & ~keep, beta, krylov.dropped),
+        last_remainder=beta,
+    )
+    return longer, size
+
+
+def ritz(krylov: Krylov, low: Any = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return Ritz values (descending), vectors and residual norms: [m], [m, m], [m].
+
+    Args:
+      krylov: the decomposition.
+      low: use only the processed vectors from this one on.
+
+    The entries beyond the vectors in use sort last; their values mean nothing.
+    """
+    index = _indices(krylov)
+    used = (index >= low) & (index < krylov.processed)
+    matrix = jnp.where(used[:, None] & used[None, :], krylov.projected, 0)
+    matrix = (matrix + matrix.T) / 2
+    scale = jnp.linalg.norm(matrix)
+    scale = jnp.where(scale > 0, scale, 1)
+    # On the unit scale -2 lies below every Ritz value.
+    matrix = matrix / scale + jnp.diag(jnp.where(used, 0, -2).astype(matrix.dtype))
+    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = values[::-1] * scale, vectors[:, ::-1]
+    is_pending = (index >= krylov.processed)[:, None]
+    outside = jnp.where(is_pending, matmul(krylov.projected, vectors), 0)
+    dropped = matmul(krylov.dropped, jnp.abs(vectors))
+    residuals = jnp.sqrt(jnp.sum(outside**2, axis=0) + dropped**2)
+    return values, vectors, residuals
+
+
+def turn(krylov: Krylov, ritz_vector: jax.Array) -> Krylov:
+    """Rotate the pending vectors so that the next direction is that of a residual.
+
+    Args:
+      krylov: the decomposition.
+      ritz_vector: [m], the y of a Ritz pair; its residual is Q B y.
+
+    A Householder reflection of Q. With one vector pending there is nothing to turn.
+    """
+    index, j = _indices(krylov), krylov.processed
+    is_pending = (index >= j) & (index < j + krylov.pending)
+    weights = jnp.where(is_pending, matmul(krylov.projected, ritz_vector), 0)
+    length = jnp.linalg.norm(weights)
+    first = (index == j).astype(weights.dtype)
+    unit = jnp.where(length > 0, weights / jnp.where(length > 0, length, 1), first)
+    # The sign that avoids cancellation: that of the direction does not matter.
+    normal = unit + jnp.where(unit[j] >= 0, 1, -1).astype(unit.dtype) * first
+    scaled_normal = 2 / jnp.sum(normal**2) * normal
+
+    def reflect(krylov: Krylov) -> Krylov:
+        along = pytrees.combine(krylov.columns, normal)
+        columns = jax.tree.map(
+            lambda c, a: c - jnp.tensordot(scaled_normal.astype(c.dtype), a, 0),
+            krylov.columns,
+            along,
+        )
+        rows = jnp.outer(scaled_normal, matmul(normal, krylov.projected))
+        return krylov._replace(columns=columns, projected=krylov.projected - rows)
+
+    return jax.lax.cond(krylov.pending > 1, reflect, lambda krylov: krylov, krylov)
+
+
+def compress(
+    krylov: Krylov, ritz_vectors: jax.Array, kept: Any, keep_pending: Any
+) -> Krylov:
+    """Replace the processed vectors by their leading Ritz vectors (a thick restart).
+
+    Args:
+      krylov: the decomposition.
+      ritz_vectors: [m, m], of `ritz(krylov)`.
+      kept: int32, how many.
+      keep_pending: if false the pending vectors go, and H V = V T holds only up to
+        the residuals, which is for the caller to note in `dropped`.
+    """
+    index = _indices(krylov)
+    pending = jnp.where(keep_pending, krylov.pending, 0)
+    to_ritz = jnp.where((index < kept)[None, :], ritz_vectors, 0)
+    source = index - kept + krylov.processed
+    is_pending = (index >= kept) & (index < kept + pending)
+    shift = (index[:, None] == source[None, :]) & is_pending[None, :]
+    rotation = to_ritz + shift.astype(to_ritz.dtype)
+    return krylov._replace(
+        columns=pytrees.combine(krylov.columns, rotation),
+        projected=matmul(rotation.T, matmul(krylov.projected, to_ritz)),
+        processed=jnp.asarray(kept, jnp.int32),
+        pending=pending,
+        dropped=matmul(krylov.dropped, jnp.abs(to_ritz)),
+    )
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Multiply small matrices at full precision."""
+    return jnp.matmul(a, b, precision=pytrees.HIGHEST)
+
+
+def _indices(krylov: Krylov) -> jax.Array:
+    return jnp.arange(krylov.dropped.shape[0], dtype=jnp.int32)
