@@ -27,4 +27,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint_every = 500
     config.claims.plain.max_ratio = 0.7
     config.claims.bulk.max_ratio = 0.7
+    config.claims.bulk.text = "Bulk-SGD learns at least as well as SGD"
+    config.claims.bulk.max_difference_to_plain = 0.5
     return config
