@@ -6,7 +6,7 @@ The same command on the same folder resumes a run that was interrupted.
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import records, report, train
@@ -23,6 +23,8 @@ def main(argv: list[str]) -> None:
     """Train, then write the report and print its path."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    # Orbax reports each of its steps, from threads of its own too.
+    logging.set_verbosity(logging.WARNING)
     workdir = str(_WORKDIR.value)
     try:
         status = train.run(_CONFIG.value, workdir, sys.argv)
