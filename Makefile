@@ -17,6 +17,8 @@ VENV_PYTHON := .venv/bin/python
 # Stamps: one for the environment, one more for each extra on top of it.
 INSTALLED := .venv/.installed
 READY := $(INSTALLED)$(if $(ACCEL),-$(ACCEL))
+# One process a core; a file's tests stay together and share what they trained.
+PARALLEL := -n logical --maxprocesses=4 --dist=loadfile
 TEST_ENV := $(if $(ACCEL),,JAX_PLATFORMS=cpu)
 
 ifneq ($(shell command -v uv 2>/dev/null),)
@@ -57,10 +59,10 @@ data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATA
 		$(VENV_PYTHON) -m experiments.prepare $(DATASET)
 
 test: $(READY)  ## Run the tests, without the slow ones
-	$(TEST_ENV) $(VENV_PYTHON) -m pytest -m 'not slow' $(ARGS)
+	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) -m 'not slow' $(ARGS)
 
 test-all: $(READY)  ## Run all tests
-	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(ARGS)
+	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(READY)  ## Check the code with ruff
 	$(VENV_PYTHON) -m ruff check

@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import jax
 import pytest
+
+# Most of the tests' time is compilation, and none of their results depends on it.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -161,11 +161,10 @@ def test_angle_is_that_between_successive_bases():
         tol=1e-6,
     )
     state = tx.init(PARAMS)
+    update = jax.jit(tx.update)
+    gradients = jax.tree.map(jnp.zeros_like, PARAMS)
     for angle in [0.0, 0.01, 0.31]:
-        gradients = jax.tree.map(jnp.zeros_like, PARAMS)
-        _, state = tx.update(
-            gradients, state, PARAMS, curvature_data=jnp.float32(angle)
-        )
+        _, state = update(gradients, state, PARAMS, curvature_data=jnp.float32(angle))
         measured = float(state.angle)
         if angle == 0.0:
             assert measured == pytest.approx(np.pi / 2)
@@ -213,7 +212,7 @@ def test_trackers_nest_and_the_inner_subspace_wins(counter):
         refresh=dominant.every(1),
         tol=TOL,
     )
-    updates, state = outer.update(
+    updates, state = jax.jit(outer.update)(
         jax.tree.map(jnp.ones_like, PARAMS),
         outer.init(PARAMS),
         PARAMS,
@@ -229,11 +228,11 @@ def test_trackers_nest_and_the_inner_subspace_wins(counter):
 
 def test_a_refresh_that_meets_nan_keeps_the_old_basis_and_counts(counter):
     tx = bulk_sgd(counter, dominant.every(1))
-    state = tx.init(PARAMS)
+    update = jax.jit(tx.update)
     gradients = jax.grad(loss_fn)(PARAMS, DATA)
-    _, good = tx.update(gradients, state, PARAMS, curvature_data=DATA)
+    _, good = update(gradients, tx.init(PARAMS), PARAMS, curvature_data=DATA)
     spent = counter.read()
-    updates, bad = tx.update(gradients, good, PARAMS, curvature_data=DATA * jnp.nan)
+    updates, bad = update(gradients, good, PARAMS, curvature_data=DATA * jnp.nan)
     assert int(bad.failed_refreshes) == 1
     assert int(bad.refreshes) == 2
     for name in ("eigenvalues", "residuals", "next_eigenvalue", "next_residual"):
@@ -243,7 +242,7 @@ def test_a_refresh_that_meets_nan_keeps_the_old_basis_and_counts(counter):
     jax.tree.map(np.testing.assert_array_equal, bad.subspace.basis, good.subspace.basis)
     assert np.all(np.isfinite(flat(updates)))
     assert counter.read() - spent < 3, "a solve on NaN must end at once"
-    _, again = tx.update(gradients, bad, PARAMS, curvature_data=DATA)
+    _, again = update(gradients, bad, PARAMS, curvature_data=DATA)
     assert int(again.failed_refreshes) == 1
     assert int(again.subspace.num_matvecs) > 0
 
