@@ -46,10 +46,7 @@ def run(
     """
     check(config)
     task = classification(config.task)
-    if config.batch_size > task.num_train:
-        raise ValueError(
-            f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
-        )
+    check_fit(config, task)
     folder = records.open_workdir(workdir, config.to_dict(), argv)
     if (folder.path / "status.json").exists():
         status = records.read_status(folder)
@@ -59,7 +56,7 @@ def run(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raise ValueError for a config that cannot be run."""
+    """Raise ValueError for a config that cannot be run on any task."""
     unknown = set(config.modes) - (set(WEIGHTS) - {WARMUP})
     if unknown:
         known = ", ".join(sorted(set(WEIGHTS) - {WARMUP}))
@@ -73,6 +70,21 @@ def check(config: ml_collections.ConfigDict) -> None:
     for field in ("steps", "batch_size", "log_every"):
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
+
+
+def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
+    """Raise ValueError for a config that this task cannot run; nothing is compiled."""
+    if config.batch_size > task.num_train:
+        raise ValueError(
+            f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
+        )
+    # The shapes alone; builds the optimizer, which checks its own names and ranges.
+    state = jax.eval_shape(lambda: programs.initial_state(config, task))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    if config.subspace.k > num_parameters:
+        raise ValueError(
+            f"subspace.k = {config.subspace.k} exceeds the {num_parameters} parameters."
+        )
 
 
 class _Run:

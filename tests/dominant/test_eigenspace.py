@@ -582,14 +582,25 @@ def test_solve_that_stops_early_has_found_the_top(k, tol, max_matvecs, precision
         assert np.max(np.abs(values - exact)) <= allowed
 
 
-def test_bound_holds_where_the_krylov_space_ends():
+@pytest.mark.parametrize(
+    ("top", "k", "tol", "max_matvecs", "kind"),
+    [
+        ([1.0, 0.87], 1, 1e-1, None, "cold"),
+        ([1.0, 1.0, 1.0, 0.25], 3, 3e-1, 12, "bulk"),
+    ],
+    ids=["rank-2", "start-in-the-kernel"],
+)
+def test_bound_holds_where_the_krylov_space_ends(top, k, tol, max_matvecs, kind):
     """Low rank: the next directions are drawn anew, and couple to what was found."""
-    k, n = 1, N
     for seed in range(60):
-        values = np.concatenate([[1.0, 0.87], np.zeros(n - 2)])
+        values = np.concatenate([top, np.zeros(N - len(top))])
         matrix = jnp.asarray(zoo.with_spectrum(values, seed), jnp.float32)
-        found = solve_two_leaves(matrix, None, k=k, tol=0.1, max_matvecs=None)
         reference = zoo.reference(matrix)
+        start = None
+        if kind != "cold":
+            rows = start_rows(kind, reference.vectors, k, seed)
+            start = zoo.subspace(rows, tree_of(jnp.float32))
+        found = solve_two_leaves(matrix, start, k=k, tol=tol, max_matvecs=max_matvecs)
         assert_residuals(found, reference)
         assert_bound(found, reference)
 

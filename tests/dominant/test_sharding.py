@@ -47,7 +47,10 @@ def train(params):
 
 
 keys = jax.random.split(jax.random.key(0))
-whole = {"w": jax.random.normal(keys[0], (5, 16)), "v": jax.random.normal(keys[1], (16,))}
+whole = {
+    "w": jax.random.normal(keys[0], (5, 16)),
+    "v": jax.random.normal(keys[1], (16,)),
+}
 sharded = {
     name: jax.device_put(leaf, NamedSharding(mesh, specs[name]))
     for name, leaf in whole.items()

@@ -270,6 +270,8 @@ def test_the_chunk_is_compiled_once():
         ("task.activation", "sine", "known ones: "),
         ("optimizer.name", "lion", "known ones: adam, sgd"),
         ("subspace.k", 0, "k must be at least 1"),
+        ("subspace.k", 10_000, "exceeds the 460 parameters"),
+        ("subspace.refresh_every", 0, "n >= 1"),
     ],
 )
 def test_impossible_configs_are_refused_before_anything_is_written(
