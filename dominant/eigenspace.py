@@ -10,7 +10,7 @@ random vector, or from the k vectors of a warm start:
   outside them starts a Lanczos process for the operator deflated by the k found. It
   bounds lambda_{k+1} from above, and it finds eigenvectors which the first Krylov space
   did not contain (further copies of a repeated eigenvalue, a direction that a warm
-  start missed): then the search goes on.
+  start missed): then the search starts again from the best k vectors known.
 
 The bound is that of van Dorsselaer, Hochstenbach and van der Vorst (2000): after s
 steps from a unit vector whose component along the eigenvector of lambda is gamma, the
@@ -40,6 +40,7 @@ class _Problem(NamedTuple):
     k: int
     num_parameters: int
     tol: float
+    budget: int
     key: jax.Array
 
 
@@ -52,6 +53,7 @@ class _Search(NamedTuple):
     eigenvalues, residuals: [k], of the locked vectors.
     next_eigenvalue, next_upper: scalars, lower and upper bounds on lambda_{k+1}.
     probing, done: bool scalars.
+    tridiagonal: bool scalar, whether the probe is still one unrestarted Lanczos run.
     num_matvecs: int32 scalar.
     """
 
@@ -63,6 +65,7 @@ class _Search(NamedTuple):
     next_eigenvalue: jax.Array
     next_upper: jax.Array
     probing: jax.Array
+    tridiagonal: jax.Array
     done: jax.Array
     num_matvecs: jax.Array
 
@@ -87,8 +90,8 @@ def top_eigenspace(
 
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
     with a probability of at most 1e-4 over the random start of that probe. The probe
-    ends when the gap at k is certified to within a factor of two, when it turns out
-    that it cannot be, or after about k + 9 products.
+    ends when the gap at k is certified to within a factor of two, or it has turned out
+    that there is none, or lambda_{k+1} itself has converged.
 
     Memory: 2 k + 10 vectors, and as many again for a moment at each restart.
 
@@ -118,7 +121,7 @@ def top_eigenspace(
     if budget < k:
         raise ValueError(f"max_matvecs must be at least k = {k}, got {max_matvecs}.")
     key = jax.random.key(0) if key is None else key
-    problem = _Problem(k, num_parameters, tol, key)
+    problem = _Problem(k, num_parameters, tol, budget, key)
 
     def unfinished(search: _Search) -> jax.Array:
         return ~search.done & (search.num_matvecs < budget)
@@ -150,6 +153,7 @@ def _begin(problem: _Problem, vector: Any, start: Subspace | None) -> _Search:
         next_eigenvalue=zeros[0] - jnp.inf,
         next_upper=zeros[0] + jnp.inf,
         probing=jnp.zeros((), bool),
+        tridiagonal=jnp.zeros((), bool),
         done=jnp.zeros((), bool),
         num_matvecs=jnp.zeros((), jnp.int32),
     )
@@ -170,7 +174,8 @@ def _absorb(problem: _Problem, search: _Search, product: Any) -> _Search:
         search.probing, lambda s: _judge_probe(problem, s), lambda s: s, search
     )
     # The starting block is processed in order before anything is decided on it.
-    searching = ~search.probing & ~search.done & (basis.processed >= search.num_starts)
+    started = search.krylov.processed >= search.num_starts
+    searching = started & ~search.probing & ~search.done
     search = jax.lax.cond(
         searching, lambda s: _judge_residuals(problem, s), lambda s: s, search
     )
@@ -190,14 +195,13 @@ def _judge_residuals(problem: _Problem, search: _Search) -> _Search:
     converged = (j >= k) & jnp.all(jnp.where(wanted, residuals <= threshold, True))
 
     def lock(search: _Search) -> _Search:
-        locked = krylov.compress(basis, vectors, k, keep_pending=False)
         return search._replace(
-            krylov=locked._replace(dropped=jnp.where(index < k, residuals, 0)),
-            num_starts=jnp.zeros((), jnp.int32),
+            krylov=krylov.compress(basis, vectors, k, keep_pending=False),
             eigenvalues=values[:k],
             residuals=residuals[:k],
             next_eigenvalue=jnp.where(j > k, values[min(k, m - 1)], -jnp.inf),
             probing=jnp.ones((), bool),
+            tridiagonal=jnp.ones((), bool),
             done=jnp.asarray(problem.num_parameters == k),
         )
 
@@ -223,23 +227,51 @@ def _judge_probe(problem: _Problem, search: _Search) -> _Search:
     """Bound lambda_{k+1} by the probe so far; end it, or go back to the search."""
     k, basis = problem.k, search.krylov
     m, j = basis.dropped.shape[0], basis.processed
-    values, _, _ = krylov.ritz(basis, low=k)
+    index = jnp.arange(m, dtype=jnp.int32)
+    values, vectors, residuals = krylov.ritz(basis, low=k)
     smallest = search.eigenvalues[k - 1]
     threshold = _threshold(problem, search.norm, smallest)
-    missed = values[0] > smallest + threshold
+    # Beyond what the k-th pair itself may still be off by.
+    margin = search.residuals[k - 1] + _threshold(problem, search.norm, 0)
+    missed = values[0] > smallest + margin
     estimate = jnp.maximum(values[0], search.next_eigenvalue)
-    upper = jnp.maximum(_upper_bound(problem, search, values[0]), estimate)
-    certified = upper - estimate <= (smallest - estimate) / 2
-    hopeless = estimate >= smallest - threshold
-    everything = j == problem.num_parameters
-    full = (j + basis.pending >= m) & (m < problem.num_parameters)
-    done = ~missed & (certified | hopeless | everything | full)
-    return search._replace(
-        probing=~missed,
-        done=done,
-        next_eigenvalue=jnp.where(done, estimate, search.next_eigenvalue),
-        next_upper=jnp.where(done, upper, jnp.inf),
+    bound = jnp.maximum(_upper_bound(problem, search, values[0]), estimate)
+    upper = jnp.where(
+        search.tridiagonal, jnp.minimum(bound, search.next_upper), search.next_upper
     )
+    certified = upper - estimate <= (smallest - estimate) / 2
+    no_gap = (estimate >= smallest - threshold) & (upper <= smallest + margin)
+    everything = j == problem.num_parameters
+    found = residuals[0] <= _threshold(problem, search.norm, values[0])
+    answered = certified | no_gap | everything | (found & ~search.tridiagonal)
+    # With too little left to start again, the budget ends the solve: unanswered.
+    again = missed & (search.num_matvecs + k <= problem.budget)
+    done = answered & ~missed
+    search = search._replace(next_eigenvalue=estimate, next_upper=upper, done=done)
+
+    def search_again(search: _Search) -> _Search:
+        _, all_vectors, _ = krylov.ritz(basis)
+        return search._replace(
+            krylov=krylov.reopen(basis, all_vectors, k),
+            num_starts=jnp.full((), k, jnp.int32),
+            next_upper=jnp.full_like(upper, jnp.inf),
+            probing=jnp.zeros((), bool),
+        )
+
+    def restart(search: _Search) -> _Search:
+        # The locked vectors stay, the probe is compressed to its own leading ones.
+        beside = jnp.where(
+            index < k, jnp.eye(m, dtype=vectors.dtype), jnp.roll(vectors, k, axis=1)
+        )
+        kept = k + (m - k - 1) // 2
+        return search._replace(
+            krylov=krylov.compress(basis, beside, kept, keep_pending=True),
+            tridiagonal=jnp.zeros((), bool),
+        )
+
+    full = (j + basis.pending >= m) & (m < problem.num_parameters)
+    search = jax.lax.cond(full & ~again & ~done, restart, lambda search: search, search)
+    return jax.lax.cond(again, search_again, lambda search: search, search)
 
 
 def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.Array:
@@ -298,16 +330,20 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
     residuals = jnp.where(locked, search.residuals, residuals[:k])
     # The products' own rounding, and the basis', is part of any residual.
     rounding = 4 * jnp.finfo(residuals.dtype).eps * search.norm
-    known = search.done & jnp.isfinite(search.next_upper)
-    estimate = search.next_eigenvalue
+    known = locked & jnp.isfinite(search.next_upper)
+    estimate = jnp.where(
+        locked, search.next_eigenvalue, values[min(k, len(values) - 1)]
+    )
     error = jnp.where(known, search.next_upper - estimate, jnp.inf)
     if problem.num_parameters == k:  # there is no next one
         estimate, error = jnp.full_like(error, -jnp.inf), jnp.zeros_like(error)
+    weights = jnp.where(locked, identity, vectors)[:, :k]
+    found = pytrees.combine(basis.columns, weights)
+    # One Newton-Schulz step towards (U^T U)^{-1/2} mends what restarts have cost.
+    mended = 1.5 * identity[:k, :k] - 0.5 * pytrees.gram(found, found)
     return Subspace(
         eigenvalues=jnp.where(locked, search.eigenvalues, values[:k]),
-        basis=pytrees.combine(
-            basis.columns, jnp.where(locked, identity, vectors)[:, :k]
-        ),
+        basis=pytrees.combine(found, mended),
         residuals=jnp.sqrt(residuals**2 + rounding**2),
         next_eigenvalue=estimate,
         next_residual=error,
@@ -315,6 +351,6 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
     )
 
 
-def _threshold(problem: _Problem, norm: jax.Array, values: jax.Array) -> jax.Array:
+def _threshold(problem: _Problem, norm: jax.Array, values: Any) -> jax.Array:
     eps = jnp.finfo(norm.dtype).eps
     return jnp.maximum(problem.tol * jnp.abs(values), 10 * eps * norm)

@@ -24,10 +24,10 @@ class Krylov(NamedTuple):
     """A Krylov decomposition with room for m columns.
 
     columns: a block of m: the processed vectors, then the pending ones, then zeros.
-    projected: [m, m], S^T H V; its columns from `processed` on are zero.
+    projected: [m, m], S^T H V; its columns from `processed` on are zero, and its block
+      T of processed rows and columns is symmetric.
     processed, pending: int32 scalars.
-    dropped: [m], for each processed vector the norm of what its product has outside S:
-      remainders at rounding level, and those that `compress` let go.
+    dropped: [m], for each processed vector the norm of what its product has outside S.
     last_remainder: scalar, norm of the latest product's part outside S.
     """
 
@@ -115,9 +115,13 @@ def extend(krylov: Krylov, product: Any, norm: jax.Array) -> tuple[Krylov, jax.A
     )
     index = _indices(krylov)
     column = along + jnp.where((index == place) & keep, beta, 0)
+    projected = jnp.where((index == j)[None, :], column[:, None], krylov.projected)
+    # Measured rather than inherited: the row takes in what was let go before.
+    row = (index == j)[:, None] & (index < j)[None, :]
+    projected = jnp.where(row, along[None, :], projected)
     longer = krylov._replace(
         columns=columns,
-        projected=jnp.where((index == j)[None, :], column[:, None], krylov.projected),
+        projected=projected,
         processed=j + 1,
         pending=krylov.pending - 1 + keep.astype(jnp.int32),
         dropped=jnp.where((index == j) & ~keep, beta, krylov.dropped),
@@ -138,7 +142,6 @@ def ritz(krylov: Krylov, low: Any = 0) -> tuple[jax.Array, jax.Array, jax.Array]
     index = _indices(krylov)
     used = (index >= low) & (index < krylov.processed)
     matrix = jnp.where(used[:, None] & used[None, :], krylov.projected, 0)
-    matrix = (matrix + matrix.T) / 2
     scale = jnp.linalg.norm(matrix)
     scale = jnp.where(scale > 0, scale, 1)
     # On the unit scale -2 lies below every Ritz value.
@@ -209,6 +212,17 @@ def compress(
         processed=jnp.asarray(kept, jnp.int32),
         pending=pending,
         dropped=matmul(krylov.dropped, jnp.abs(to_ritz)),
+    )
+
+
+def reopen(krylov: Krylov, ritz_vectors: jax.Array, kept: int) -> Krylov:
+    """Start anew from the leading Ritz vectors: all of them pending, none processed."""
+    shorter = compress(krylov, ritz_vectors, kept, keep_pending=False)
+    return shorter._replace(
+        projected=jnp.zeros_like(shorter.projected),
+        processed=jnp.zeros((), jnp.int32),
+        pending=jnp.asarray(kept, jnp.int32),
+        dropped=jnp.zeros_like(shorter.dropped),
     )
 
 

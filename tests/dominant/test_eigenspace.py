@@ -151,31 +151,33 @@ def test_large_problem_equals_eigh(name, dtype):
     assert_solution(found, zoo.reference(matrix), tol)
 
 
-def test_without_jit_equals_eigh(dtype):
-    name = {"float32": "gapped", "float64": "multiplicities"}[dtype.name]
-    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
-    tol = TOL[dtype.name]
-    found = solve(matrix, k=zoo.K, tol=tol)
+@pytest.mark.usefixtures("x64")
+def test_without_jit_equals_eigh():
+    matrix = jnp.asarray(zoo.matrix("multiplicities", zoo.SMALL), jnp.float64)
+    tol = TOL["float64"]
+    found, count = executed_by(lambda: solve(matrix, k=zoo.K, tol=tol))
     assert_solution(found, zoo.reference(matrix), tol)
+    assert count == int(found.num_matvecs)
 
 
 @pytest.mark.parametrize("name", ["gapped", "cluster-of-2", "large-negative", "ring"])
-def test_one_eigenpair(name, dtype):
-    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
-    tol = TOL[dtype.name]
+def test_one_eigenpair(name):
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), jnp.float32)
+    tol = TOL["float32"]
     found = jitted(matrix, k=1, tol=tol)
     assert_solution(found, zoo.reference(matrix), tol)
 
 
 @pytest.mark.parametrize("name", ["gapped", "large-negative", "identity", "rank-2"])
-def test_every_eigenpair(name, dtype):
+@pytest.mark.usefixtures("x64")
+def test_every_eigenpair(name):
     """With k = n there is no next eigenvalue, and the space is exact."""
-    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), dtype)
-    found = jitted(matrix, k=zoo.SMALL, tol=TOL[dtype.name], max_matvecs=900)
+    matrix = jnp.asarray(zoo.matrix(name, zoo.SMALL), jnp.float64)
+    found = jitted(matrix, k=zoo.SMALL, tol=TOL["float64"], max_matvecs=900)
     reference = zoo.reference(matrix)
     assert_orthonormal(found)
     assert_residuals(found, reference)
-    assert_converged(found, reference, TOL[dtype.name])
+    assert_converged(found, reference, TOL["float64"])
     assert_eigenvalues(found, reference)
     assert not np.isnan(float(dominant.error_bound(found)))
 
@@ -233,8 +235,8 @@ def test_bound_is_useful_where_the_gap_is_wide(n, dtype):
 # --- networks ---
 
 
-@pytest.mark.parametrize("name", ["tanh-squared", "relu-softmax"])
-def test_hessian_of_a_network_equals_eigh(name, dtype):
+def test_hessian_of_a_network_equals_eigh(dtype):
+    name = {"float32": "tanh-squared", "float64": "relu-softmax"}[dtype.name]
     problem = zoo.network(name)
     params, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
     hessian = dominant.hessian(problem.loss_fn)
@@ -258,12 +260,17 @@ def test_hessian_of_a_network_equals_eigh(name, dtype):
     assert sine <= float(dominant.error_bound(found)) + floor
 
 
-def test_integer_leaves_cost_no_basis(dtype):
+def test_integer_leaves_cost_no_basis():
+    dtype = jnp.float32
     problem = zoo.network("tanh-squared")
     net, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
     params = {"count": jnp.arange(5), "net": net}
-    matvec = dominant.hessian(lambda p, d: problem.loss_fn(p["net"], d))(params, data)
-    found = dominant.top_eigenspace(matvec, params, 2, tol=1e-3)
+    hessian = dominant.hessian(lambda p, d: problem.loss_fn(p["net"], d))
+
+    def run(params, data, k=2):
+        return dominant.top_eigenspace(hessian(params, data), params, k, tol=1e-3)
+
+    found = jax.jit(run)(params, data)
     assert found.basis["count"] is None
     exact = zoo.reference(zoo.curvatures("tanh-squared").hessian).eigenvalues[:2]
     error = np.abs(np.asarray(found.eigenvalues, np.float64) - exact)
@@ -272,7 +279,7 @@ def test_integer_leaves_cost_no_basis(dtype):
     assert np.max(error) <= residuals + 3 * ROUNDING * eps * exact[0]
     n = sum(leaf.size for leaf in jax.tree.leaves(net))
     with pytest.raises(ValueError, match="k"):
-        dominant.top_eigenspace(matvec, params, n + 1)
+        run(params, data, n + 1)
 
 
 def test_basis_of_half_precision_parameters_is_float32():
@@ -282,8 +289,14 @@ def test_basis_of_half_precision_parameters_is_float32():
 
     params = {"a": jnp.ones(6, jnp.bfloat16)}
     data = jnp.asarray([[8, 4, 2, 1, 0.5, 0.25]], jnp.bfloat16)
-    matvec = dominant.hessian(loss_fn)(params, data)
-    found = dominant.top_eigenspace(matvec, params, 2)
+
+    @jax.jit
+    def run(params, data):
+        return dominant.top_eigenspace(
+            dominant.hessian(loss_fn)(params, data), params, 2
+        )
+
+    found = run(params, data)
     assert found.basis["a"].dtype == jnp.float32
     assert found.eigenvalues.dtype == jnp.float32
     half = float(jnp.finfo(jnp.bfloat16).eps)
@@ -328,13 +341,7 @@ def test_every_executed_product_is_counted(name):
     assert count == int(found.num_matvecs) > 0
 
 
-def test_every_executed_product_is_counted_without_jit():
-    matrix = jnp.asarray(zoo.matrix("gapped"), jnp.float32)
-    found, count = executed_by(lambda: solve(matrix, k=2, tol=1e-3))
-    assert count == int(found.num_matvecs) > 0
-
-
-@pytest.mark.parametrize("max_matvecs", [4, 9, 13, 40])
+@pytest.mark.parametrize("max_matvecs", [4, 13, 40])
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 def test_budget_is_never_exceeded(max_matvecs, warm):
     n, k = zoo.LARGE, zoo.K
@@ -577,7 +584,8 @@ def test_solve_that_stops_early_has_found_the_top(k, tol, max_matvecs, precision
         hypothesis.assume(int(found.num_matvecs) < budget)
         assert_converged(found, reference, tol)
         exact = reference.eigenvalues[:k]
-        allowed = tol * np.max(np.abs(exact)) + floor_of(found, reference)
+        # Kahan: the residuals' norm bounds the errors, where no eigenvalue is missing
+        allowed = np.linalg.norm(tol * exact) + np.sqrt(k) * floor_of(found, reference)
         values = np.asarray(found.eigenvalues, np.float64)
         assert np.max(np.abs(values - exact)) <= allowed
 

@@ -112,7 +112,7 @@ PRECISION = {"float32": (1e-5, 1e-3), "float64": (1e-10, 1e-8)}
 
 
 @functools.cache
-def library_trajectory(base, side, position, dtype="float64"):
+def library_trajectory(base, side, position, dtype):
     """Parameters [T + 1, n], updates [T, n] and the last optimizer state."""
     network = problem()
     tx = dominant.track_subspace(
@@ -170,7 +170,7 @@ def test_trajectory_equals_the_dense_one(base, side, position, dtype):
 
 
 def test_tracked_subspace_is_that_of_the_last_pre_step_parameters():
-    _, _, state = library_trajectory("sgd", "bulk", "update")
+    _, _, state = library_trajectory("sgd", "bulk", "update", "float64")
     _, _, spaces = dense_trajectory("sgd", "bulk", "update")
     assert zoo.largest_sine(zoo.to_rows(state.subspace.basis), spaces[-1]) <= 1e-8
 
@@ -186,14 +186,14 @@ def shares(updates, spaces):
 
 @pytest.mark.parametrize("base", ["momentum", "adam"])
 def test_projecting_the_update_leaves_nothing_dominant(base):
-    _, updates, _ = library_trajectory(base, "bulk", "update")
+    _, updates, _ = library_trajectory(base, "bulk", "update", "float64")
     _, _, spaces = dense_trajectory(base, "bulk", "update")
     assert np.max(shares(updates, spaces)) <= 1e-8
 
 
 @pytest.mark.parametrize("base", ["momentum", "adam"])
 def test_projecting_the_gradient_leaves_something_dominant(base):
-    _, updates, _ = library_trajectory(base, "bulk", "gradient")
+    _, updates, _ = library_trajectory(base, "bulk", "gradient", "float64")
     _, _, spaces = dense_trajectory(base, "bulk", "gradient")
     # The first heavy-ball step is still the projected gradient itself
     assert np.median(shares(updates, spaces)) >= 1e-3
@@ -202,7 +202,9 @@ def test_projecting_the_gradient_leaves_something_dominant(base):
 @pytest.mark.usefixtures("x64")
 def test_dom_and_bulk_updates_add_up_to_the_update():
     """From the same state: the same Adam step, split in two."""
-    dom, bulk = (library_trajectory("adam", side, "update")[1][0] for side in PROJECT)
+    dom, bulk = (
+        library_trajectory("adam", side, "update", "float64")[1][0] for side in PROJECT
+    )
     network = problem()
     data = zoo.cast(network.data, jnp.float64)
     params = zoo.cast(network.params, jnp.float64)
