@@ -192,8 +192,9 @@ def in_batches(curvature: Curvature, batch_size: int) -> Curvature:
                 part = chunk_product(i * batch_size, batch_size, v)
                 return jax.tree.map(jnp.add, total, part)
 
-            zero = jax.tree.map(jnp.zeros_like, v)
-            total = jax.lax.fori_loop(0, num_full, add_chunk, zero)
+            total = jax.tree.map(jnp.zeros_like, v)
+            if num_full:
+                total = jax.lax.fori_loop(0, num_full, add_chunk, total)
             if ragged:
                 part = chunk_product(num_full * batch_size, ragged, v)
                 total = jax.tree.map(jnp.add, total, part)

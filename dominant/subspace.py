@@ -126,13 +126,13 @@ def alignment(tree: Any, subspace: Subspace) -> jax.Array:
         jnp.max(jnp.abs(v)).astype(dtype) for v in jax.tree.leaves(floats) if v.size
     ]
     peak = jnp.max(jnp.stack(peaks))
-    unit = jax.tree.map(
-        lambda v: v / jnp.where(peak > 0, peak, 1).astype(v.dtype), floats
-    )
+    is_zero = peak == 0  # false for NaN, which has to show
+    scale = jnp.where(is_zero, 1, peak)
+    unit = jax.tree.map(lambda v: v / scale.astype(v.dtype), floats)
     length = pytrees.norm(unit)
     inside = pytrees.coefficients(subspace.basis, _restrict_to(unit, subspace))
     length_inside = jnp.linalg.norm(inside).astype(dtype)
-    return jnp.where(peak > 0, length_inside / jnp.where(peak > 0, length, 1), 0)
+    return jnp.where(is_zero, 0, length_inside / jnp.where(is_zero, 1, length))
 
 
 def overlap(a: Subspace, b: Subspace) -> jax.Array:
