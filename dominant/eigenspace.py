@@ -289,7 +289,7 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
     per_start = (2 * (problem.num_parameters - k) / jnp.pi) ** 0.5
     log_target = jnp.log(per_start / FAILURE_PROBABILITY)
     rounding = jnp.maximum(4 * eps * search.norm, tiny)
-    # From rounding level to 8 |H|, in steps of 6 %.
+    # Geometric, from rounding level to 8 |H|.
     offsets = jnp.logspace(jnp.log10(eps) - 1, 0, 256, dtype=dtype)
     grid = largest + 8 * jnp.maximum(search.norm, tiny / eps) * offsets
     alphas = jnp.diagonal(basis.projected)
