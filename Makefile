@@ -17,8 +17,8 @@ VENV_PYTHON := .venv/bin/python
 # Stamps: one for the environment, one more for each extra on top of it.
 INSTALLED := .venv/.installed
 READY := $(INSTALLED)$(if $(ACCEL),-$(ACCEL))
-# One process a core; a file's tests stay together and share what they trained.
-PARALLEL := -n logical --maxprocesses=4 --dist=loadfile
+# One process a core.
+PARALLEL := -n logical --maxprocesses=4 --dist=worksteal
 TEST_ENV := $(if $(ACCEL),,JAX_PLATFORMS=cpu)
 
 ifneq ($(shell command -v uv 2>/dev/null),)
