@@ -16,7 +16,7 @@ from configs import defaults
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
     config.title = "Quickstart: SGD, Dom-SGD and Bulk-SGD on handwritten digits"
-    config.steps = 3000
+    config.steps = 2500
     config.task.hidden_sizes = (100, 100)
     config.optimizer.learning_rate = 0.1
     config.subspace.refresh_every = 10
