@@ -342,7 +342,12 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
     # One Newton-Schulz step towards (U^T U)^{-1/2} mends what restarts have cost.
     mended = 1.5 * identity[:k, :k] - 0.5 * pytrees.gram(found, found)
     return Subspace(
-        eigenvalues=jnp.where(locked, search.eigenvalues, values[:k]),
+        # Non-finite products must show in every number that depends on them.
+        eigenvalues=jnp.where(
+            jnp.isfinite(residuals),
+            jnp.where(locked, search.eigenvalues, values[:k]),
+            jnp.nan,
+        ),
         basis=pytrees.combine(found, mended),
         residuals=jnp.sqrt(residuals**2 + rounding**2),
         next_eigenvalue=estimate,
