@@ -233,7 +233,9 @@ def save_checkpoint(
         state=ocp.args.StandardSave(tree),
         metadata=ocp.args.JsonSave(json_values.encode(metadata)),
     )
-    with _checkpoint_manager(workdir) as manager:
+    # Only here: the cleaning runs in a thread, which `save` alone waits for, and two
+    # managers that clean one folder trip over each other.
+    with _checkpoint_manager(workdir, cleanup_tmp_directories=True) as manager:
         latest = manager.latest_step()
         if latest is not None and step_id <= latest:
             raise ValueError(
@@ -283,12 +285,14 @@ def restore_named(workdir: Location, name: str, like_tree: Tree) -> Tree:
 
 
 @contextmanager
-def _checkpoint_manager(workdir: Location) -> Iterator[ocp.CheckpointManager]:
+def _checkpoint_manager(
+    workdir: Location, *, cleanup_tmp_directories: bool = False
+) -> Iterator[ocp.CheckpointManager]:
     """Open orbax's manager of the step checkpoints, silently."""
     options = ocp.CheckpointManagerOptions(
         preservation_policy=ocp.checkpoint_managers.LatestN(_NUM_CHECKPOINTS),
         enable_async_checkpointing=False,
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=cleanup_tmp_directories,
     )
     folder = Path(workdir).absolute() / "checkpoints" / "steps"
     with (

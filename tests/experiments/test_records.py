@@ -264,10 +264,13 @@ def test_a_checkpoint_cut_off_by_a_crash_is_ignored(tmp_path):
     for step_id in (1, 2):
         records.save_checkpoint(tmp_path, step_id, state(step_id), {})
     folder = tmp_path / "checkpoints" / "steps"
-    (folder / "2").rename(folder / "3.orbax-checkpoint-tmp")
+    cut_off = folder / "3.orbax-checkpoint-tmp"
+    (folder / "2").rename(cut_off)
     tree, _ = records.restore_checkpoint(tmp_path, state(0))
     assert_same_bits(tree, state(1))
+    assert cut_off.exists()  # Cleaned when saving: two cleaners would race.
     records.save_checkpoint(tmp_path, 3, state(3), {})
+    assert not cut_off.exists()
     tree, _ = records.restore_checkpoint(tmp_path, state(0))
     assert_same_bits(tree, state(3))
 
