@@ -39,8 +39,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace = ml_collections.ConfigDict()
     # Dimension of the dominant space: the number of classes.
     config.subspace.k = 10
-    # Steps between refreshes of the basis; 1 is the paper's exact method.
-    config.subspace.refresh_every = 50
+    # Steps between refreshes of the basis, 1 is the paper's exact method; 0: as often as
+    # it takes to keep the basis within max_angle (radians), max_interval steps at most.
+    config.subspace.refresh_every = 0
+    config.subspace.max_angle = 0.1
+    config.subspace.max_interval = 1000
     # Relative residual of the eigenpairs.
     config.subspace.tol = 1e-3
     # Examples a chunk of a curvature product, to bound memory; 0: all at once.

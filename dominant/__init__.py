@@ -16,6 +16,8 @@ from dominant.curvature import gradient_second_moment as gradient_second_moment
 from dominant.curvature import hessian as hessian
 from dominant.curvature import hvp as hvp
 from dominant.curvature import in_batches as in_batches
+from dominant.eigenspace import EigenspaceSteps as EigenspaceSteps
+from dominant.eigenspace import eigenspace_steps as eigenspace_steps
 from dominant.eigenspace import top_eigenspace as top_eigenspace
 from dominant.lanczos import Tridiagonal as Tridiagonal
 from dominant.lanczos import tridiagonalize as tridiagonalize
@@ -27,6 +29,7 @@ from dominant.projections import interpolate_project as interpolate_project
 from dominant.projections import with_extra_args_only as with_extra_args_only
 from dominant.subspace import Subspace as Subspace
 from dominant.subspace import alignment as alignment
+from dominant.subspace import alignment_error as alignment_error
 from dominant.subspace import error_bound as error_bound
 from dominant.subspace import overlap as overlap
 from dominant.subspace import principal_angles as principal_angles
@@ -34,5 +37,6 @@ from dominant.subspace import project as project
 from dominant.subspace import reject as reject
 from dominant.tracking import RefreshPolicy as RefreshPolicy
 from dominant.tracking import TrackSubspaceState as TrackSubspaceState
+from dominant.tracking import adaptive as adaptive
 from dominant.tracking import every as every
 from dominant.tracking import track_subspace as track_subspace

@@ -18,6 +18,8 @@ Lanczos polynomial satisfies |p_s(lambda)| <= 1/|gamma|, and a random vector in
 dimension d has |gamma| <= delta with a probability of at most delta sqrt(2 d / pi).
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,21 +36,49 @@ FAILURE_PROBABILITY = 1e-4
 _SPARE_COLUMNS = 10
 
 
+class EigenspaceSteps(NamedTuple):
+    """The solver of `top_eigenspace` in pieces, for products from outside.
+
+    All four are pure functions and may be jitted; a state is a pytree.
+
+        state = steps.init(params)
+        while not state.done:
+            state, block = steps.propose(state)
+            state = steps.absorb(state, products(block))
+        subspace = steps.finish(state)
+
+    init: `(like, *, key=None, start=None) -> state`, the arguments of `top_eigenspace`.
+    propose: `state -> (state, block)`, a block of `block_size` vectors (a tree with a
+      leading axis) whose products with H are wanted. Where fewer are wanted the last
+      ones are zero, and their products are ignored.
+    absorb: `(state, products) -> state`, products a block like the proposed one.
+    finish: `state -> Subspace`, at any time.
+
+    A state tells `done` and `num_matvecs`; its other fields may change.
+    """
+
+    init: Callable[..., "_Search"]
+    propose: Callable[["_Search"], tuple["_Search", Any]]
+    absorb: Callable[["_Search", Any], "_Search"]
+    finish: Callable[["_Search"], Subspace]
+
+
 class _Problem(NamedTuple):
-    """What stays fixed during a solve: Python numbers, and the key."""
+    """What stays fixed during a solve, all Python numbers."""
 
     k: int
-    num_parameters: int
     tol: float
     budget: int
-    key: jax.Array
+    block_size: int
 
 
 class _Search(NamedTuple):
     """The state between two products.
 
     krylov: the decomposition; while probing, its first k columns are locked.
+    key: for the random directions.
     num_starts: int32 scalar, vectors of the warm start, processed before all else.
+    num_proposed: int32 scalar, pending vectors whose products are awaited.
     norm: scalar, the largest |Ritz value| seen, an estimate of |H|.
     eigenvalues, residuals: [k], of the locked vectors.
     next_eigenvalue, next_upper: scalars, lower and upper bounds on lambda_{k+1}.
@@ -58,7 +88,9 @@ class _Search(NamedTuple):
     """
 
     krylov: Krylov
+    key: jax.Array
     num_starts: jax.Array
+    num_proposed: jax.Array
     norm: jax.Array
     eigenvalues: jax.Array
     residuals: jax.Array
@@ -70,6 +102,14 @@ class _Search(NamedTuple):
     num_matvecs: jax.Array
 
 
+class _Ritz(NamedTuple):
+    """What `krylov.ritz` returns."""
+
+    values: jax.Array
+    vectors: jax.Array
+    residuals: jax.Array
+
+
 def top_eigenspace(
     matvec: Matvec,
     like: Any,
@@ -79,21 +119,22 @@ def top_eigenspace(
     start: Subspace | None = None,
     tol: float = 1e-3,
     max_matvecs: int | None = None,
+    block_size: int = 1,
 ) -> Subspace:
     """Return the eigenpairs of the k algebraically largest eigenvalues, certified.
 
     A pair is converged when |H u - lambda u| <= max(tol |lambda|, 10 eps |H|), |H|
     estimated by the largest |Ritz value|. If the budget ends first, the best pairs so
     far are returned: `residuals` tells. Negative eigenvalues, however large, never
-    count as top. Works under jit, vmap and scan; one product at a time, none taken
-    twice.
+    count as top. Works under jit, vmap and scan; no product is taken twice.
 
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
     with a probability of at most 1e-4 over the random start of that probe. The probe
     ends when the gap at k is certified to within a factor of two, or it has turned out
     that there is none, or lambda_{k+1} itself has converged.
 
-    Memory: 2 k + 10 vectors, and as many again for a moment at each restart.
+    Memory: 2 k + 9 + block_size vectors, and as many again for a moment at each
+    restart.
 
     Args:
       matvec: product with a symmetric operator H on trees shaped like `like`.
@@ -105,48 +146,94 @@ def top_eigenspace(
         than its first k vectors are used); zero or dependent vectors are ignored.
       tol: relative residual.
       max_matvecs: hard budget of products; None is 20 k + 100.
+      block_size: products taken at once, by vmap, where the solver has as many
+        directions to offer (the vectors of a warm start, and what follows from them).
+        1 needs the fewest products; more suit hardware that one product cannot fill.
 
     Raises:
       ValueError: if k is not between 1 and the number of parameters, the budget is
-        below k, or the start is not shaped like `like`.
+        below k, block_size is not between 1 and k, or the start is not shaped like
+        `like`.
     """
-    vector = pytrees.floating(like)
+    steps = eigenspace_steps(k, tol=tol, max_matvecs=max_matvecs, block_size=block_size)
+
+    def products(block: Any) -> Any:
+        if block_size > 1:
+            return jax.vmap(matvec)(block)
+        product = matvec(pytrees.row(block, 0))
+        return jax.tree.map(lambda p: p[None], product)
+
+    def step(search: _Search) -> _Search:
+        search, block = steps.propose(search)
+        return steps.absorb(search, products(block))
+
+    search = steps.init(like, key=key, start=start)
+    return steps.finish(jax.lax.while_loop(lambda s: ~s.done, step, search))
+
+
+def eigenspace_steps(
+    k: int,
+    *,
+    tol: float = 1e-3,
+    max_matvecs: int | None = None,
+    block_size: int = 1,
+) -> EigenspaceSteps:
+    """Return the steps of `top_eigenspace`, for products that come from outside.
+
+    For example from a host loop that streams data which do not fit on the device: with
+    block_size = k a warm start costs one pass over them, not k. The arguments are those
+    of `top_eigenspace`.
+
+    Raises:
+      ValueError: as `top_eigenspace`, partly in `init`.
+    """
+    budget = 20 * k + 100 if max_matvecs is None else max_matvecs
+    if budget < k:
+        raise ValueError(f"max_matvecs must be at least k = {k}, got {max_matvecs}.")
+    if not 1 <= block_size <= max(k, 1):
+        raise ValueError(f"block_size must be between 1 and k = {k}, got {block_size}.")
+    problem = _Problem(k, tol, budget, block_size)
+    return EigenspaceSteps(
+        init=functools.partial(_begin, problem),
+        propose=functools.partial(_propose, problem),
+        absorb=functools.partial(_absorb, problem),
+        finish=functools.partial(_finish, problem),
+    )
+
+
+def _begin(
+    problem: _Problem,
+    like: Any,
+    *,
+    key: jax.Array | None = None,
+    start: Subspace | None = None,
+) -> _Search:
+    k, vector = problem.k, pytrees.floating(like)
     num_parameters = pytrees.size(vector)
     if not 1 <= k <= num_parameters:
         raise ValueError(
             f"k must be between 1 and the number of parameters ({num_parameters}), "
             f"got {k}."
         )
-    budget = 20 * k + 100 if max_matvecs is None else max_matvecs
-    if budget < k:
-        raise ValueError(f"max_matvecs must be at least k = {k}, got {max_matvecs}.")
-    key = jax.random.key(0) if key is None else key
-    problem = _Problem(k, num_parameters, tol, budget, key)
-
-    def unfinished(search: _Search) -> jax.Array:
-        return ~search.done & (search.num_matvecs < budget)
-
-    def step(search: _Search) -> _Search:
-        search, direction = _propose(problem, search)
-        return _absorb(problem, search, matvec(direction))
-
-    search = _begin(problem, vector, start)
-    return _finish(problem, jax.lax.while_loop(unfinished, step, search))
-
-
-def _begin(problem: _Problem, vector: Any, start: Subspace | None) -> _Search:
-    k = problem.k
-    basis = krylov.empty(vector, min(problem.num_parameters, 2 * k + _SPARE_COLUMNS))
+    num_columns = 2 * k + _SPARE_COLUMNS + problem.block_size - 1
+    basis = krylov.empty(vector, min(num_parameters, num_columns))
     if start is not None:
         guess = jax.tree.map(lambda b: b[:k], start.basis)
         pytrees.require_same_structure(
             pytrees.row(guess, 0), vector, "the start's basis", "`like`"
         )
         basis = krylov.start_from(basis, guess)
+    num_starts = basis.pending
+    key = jax.random.key(0) if key is None else key
+    if start is None and problem.block_size > 1:
+        block = pytrees.zero_block(vector, problem.block_size)
+        basis = krylov.start_from(basis, pytrees.random_normal(key, block))
     zeros = jnp.zeros_like(basis.dropped)[:k]
     return _Search(
         krylov=basis,
-        num_starts=basis.pending,
+        key=key,
+        num_starts=num_starts,
+        num_proposed=jnp.zeros((), jnp.int32),
         norm=zeros[0],
         eigenvalues=zeros,
         residuals=zeros,
@@ -160,34 +247,57 @@ def _begin(problem: _Problem, vector: Any, start: Subspace | None) -> _Search:
 
 
 def _propose(problem: _Problem, search: _Search) -> tuple[_Search, Any]:
-    """Return the vector whose product is wanted next."""
-    key = jax.random.fold_in(problem.key, search.num_matvecs)
+    """Return the vectors whose products are wanted next."""
+    key = jax.random.fold_in(search.key, search.num_matvecs)
     basis = krylov.ensure_pending(search.krylov, key)
-    return search._replace(krylov=basis), krylov.next_direction(basis)
+    # The starting block is processed before anything is decided; the probe is Lanczos.
+    unstarted = search.num_starts - basis.processed
+    wanted = jnp.where(unstarted > 0, unstarted, basis.pending)
+    wanted = jnp.where(search.probing, 1, wanted)
+    wanted = jnp.minimum(wanted, problem.budget - search.num_matvecs)
+    num_proposed = jnp.minimum(wanted, problem.block_size)
+    search = search._replace(krylov=basis, num_proposed=num_proposed)
+    return search, krylov.next_directions(basis, problem.block_size, num_proposed)
 
 
-def _absorb(problem: _Problem, search: _Search, product: Any) -> _Search:
-    """Take in the product with the proposed vector; decide how to go on."""
-    basis, size = krylov.extend(search.krylov, product, search.norm)
-    search = search._replace(krylov=basis, num_matvecs=search.num_matvecs + 1)
-    search = jax.lax.cond(
-        search.probing, lambda s: _judge_probe(problem, s), lambda s: s, search
-    )
-    # The starting block is processed in order before anything is decided on it.
-    started = search.krylov.processed >= search.num_starts
-    searching = started & ~search.probing & ~search.done
-    search = jax.lax.cond(
-        searching, lambda s: _judge_residuals(problem, s), lambda s: s, search
-    )
-    return search._replace(done=search.done | ~jnp.isfinite(size))
+def _absorb(problem: _Problem, search: _Search, products: Any) -> _Search:
+    """Take in the products with the proposed vectors; decide how to go on."""
+
+    def extend(i: Any, carry: tuple[Krylov, jax.Array]) -> tuple[Krylov, jax.Array]:
+        basis, finite = carry
+        product = pytrees.row(products, i)
+        basis, size = krylov.extend(basis, product, search.norm)
+        return basis, finite & jnp.isfinite(size)
+
+    extended = extend(0, (search.krylov, jnp.ones((), bool)))
+    if problem.block_size > 1:
+        extended = jax.lax.fori_loop(1, search.num_proposed, extend, extended)
+    basis, finite = extended
+    num_matvecs = search.num_matvecs + search.num_proposed
+    search = search._replace(krylov=basis, num_matvecs=num_matvecs)
+
+    def judge(search: _Search) -> _Search:
+        # One eigendecomposition for both.
+        low = jnp.where(search.probing, problem.k, 0)
+        ritz = _Ritz(*krylov.ritz(search.krylov, low=low))
+        return jax.lax.cond(
+            search.probing,
+            lambda s: _judge_probe(problem, s, ritz),
+            lambda s: _judge_residuals(problem, s, ritz),
+            search,
+        )
+
+    started = basis.processed >= search.num_starts
+    search = jax.lax.cond(started, judge, lambda search: search, search)
+    spent = num_matvecs >= problem.budget
+    return search._replace(done=search.done | spent | ~finite)
 
 
-def _judge_residuals(problem: _Problem, search: _Search) -> _Search:
+def _judge_residuals(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
     """Lock the top k if they have converged; else turn to the worst residual."""
-    k, basis = problem.k, search.krylov
+    k, basis, (values, vectors, residuals) = problem.k, search.krylov, ritz
     m, j = basis.dropped.shape[0], basis.processed
     index = jnp.arange(m, dtype=jnp.int32)
-    values, vectors, residuals = krylov.ritz(basis)
     largest = jnp.max(jnp.where(index < j, jnp.abs(values), 0))
     search = search._replace(norm=jnp.maximum(search.norm, largest))
     threshold = _threshold(problem, search.norm, values)
@@ -202,15 +312,15 @@ def _judge_residuals(problem: _Problem, search: _Search) -> _Search:
             next_eigenvalue=jnp.where(j > k, values[min(k, m - 1)], -jnp.inf),
             probing=jnp.ones((), bool),
             tridiagonal=jnp.ones((), bool),
-            done=jnp.asarray(problem.num_parameters == k),
+            done=jnp.asarray(krylov.num_parameters(basis) == k),
         )
 
     def advance(search: _Search) -> _Search:
         excess = residuals / jnp.where(threshold > 0, threshold, 1)
         worst = jnp.argmax(jnp.where(wanted, excess, -1))
         turned = krylov.turn(basis, vectors[:, worst])
-        if m < problem.num_parameters:  # else the columns hold the whole space
-            room = m - 1 - turned.pending
+        if m < krylov.num_parameters(basis):  # else the columns hold the whole space
+            room = m - problem.block_size - turned.pending
             kept = jnp.minimum((k + room) // 2, room)
             turned = jax.lax.cond(
                 room < j,
@@ -223,12 +333,15 @@ def _judge_residuals(problem: _Problem, search: _Search) -> _Search:
     return jax.lax.cond(converged, lock, advance, search)
 
 
-def _judge_probe(problem: _Problem, search: _Search) -> _Search:
-    """Bound lambda_{k+1} by the probe so far; end it, or go back to the search."""
-    k, basis = problem.k, search.krylov
+def _judge_probe(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
+    """Bound lambda_{k+1} by the probe so far; end it, or go back to the search.
+
+    `ritz` is that of the vectors beside the locked ones.
+    """
+    k, basis, (values, vectors, residuals) = problem.k, search.krylov, ritz
     m, j = basis.dropped.shape[0], basis.processed
+    num_parameters = krylov.num_parameters(basis)
     index = jnp.arange(m, dtype=jnp.int32)
-    values, vectors, residuals = krylov.ritz(basis, low=k)
     smallest = search.eigenvalues[k - 1]
     threshold = _threshold(problem, search.norm, smallest)
     # Beyond what the k-th pair itself may still be off by.
@@ -241,7 +354,7 @@ def _judge_probe(problem: _Problem, search: _Search) -> _Search:
     )
     certified = upper - estimate <= (smallest - estimate) / 2
     no_gap = (estimate >= smallest - threshold) & (upper <= smallest + margin)
-    everything = j == problem.num_parameters
+    everything = j == num_parameters
     found = residuals[0] <= _threshold(problem, search.norm, values[0])
     answered = certified | no_gap | everything | (found & ~search.tridiagonal)
     # With too little left to start again, the budget ends the solve: unanswered.
@@ -249,10 +362,19 @@ def _judge_probe(problem: _Problem, search: _Search) -> _Search:
     done = answered & ~missed
     search = search._replace(next_eigenvalue=estimate, next_upper=upper, done=done)
 
+    # The locked vectors, then the probe's own Ritz vectors.
+    beside = jnp.where(
+        index < k, jnp.eye(m, dtype=vectors.dtype), jnp.roll(vectors, k, axis=1)
+    )
+
     def search_again(search: _Search) -> _Search:
-        _, all_vectors, _ = krylov.ritz(basis)
+        used = index < j
+        rayleigh = jnp.where(
+            index < k, jnp.diagonal(basis.projected), jnp.roll(values, k)
+        )
+        best = jnp.argsort(jnp.where(used, rayleigh, -jnp.inf), descending=True)
         return search._replace(
-            krylov=krylov.reopen(basis, all_vectors, k),
+            krylov=krylov.reopen(basis, beside[:, best], k),
             num_starts=jnp.full((), k, jnp.int32),
             next_upper=jnp.full_like(upper, jnp.inf),
             probing=jnp.zeros((), bool),
@@ -260,16 +382,13 @@ def _judge_probe(problem: _Problem, search: _Search) -> _Search:
 
     def restart(search: _Search) -> _Search:
         # The locked vectors stay, the probe is compressed to its own leading ones.
-        beside = jnp.where(
-            index < k, jnp.eye(m, dtype=vectors.dtype), jnp.roll(vectors, k, axis=1)
-        )
         kept = k + (m - k - 1) // 2
         return search._replace(
             krylov=krylov.compress(basis, beside, kept, keep_pending=True),
             tridiagonal=jnp.zeros((), bool),
         )
 
-    full = (j + basis.pending >= m) & (m < problem.num_parameters)
+    full = (j + basis.pending >= m) & (m < num_parameters)
     search = jax.lax.cond(full & ~again & ~done, restart, lambda search: search, search)
     return jax.lax.cond(again, search_again, lambda search: search, search)
 
@@ -284,9 +403,10 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
     """
     k, basis = problem.k, search.krylov
     m, dtype = basis.dropped.shape[0], largest.dtype
+    num_parameters = krylov.num_parameters(basis)
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     # 1/delta, for a random unit vector in the complement of the k locked ones.
-    per_start = (2 * (problem.num_parameters - k) / jnp.pi) ** 0.5
+    per_start = (2 * (num_parameters - k) / jnp.pi) ** 0.5
     log_target = jnp.log(per_start / FAILURE_PROBABILITY)
     rounding = jnp.maximum(4 * eps * search.norm, tiny)
     # Geometric, from rounding level to 8 |H|.
@@ -318,7 +438,7 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
     )
     bound = jnp.min(jnp.where(highest >= log_target.astype(dtype), grid, jnp.inf))
     # Once the whole space has been seen, nothing is left to bound.
-    everything = basis.processed == problem.num_parameters
+    everything = basis.processed == num_parameters
     return jnp.where(everything, largest + 10 * eps * search.norm, bound)
 
 
@@ -335,7 +455,7 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
         locked, search.next_eigenvalue, values[min(k, len(values) - 1)]
     )
     error = jnp.where(known, search.next_upper - estimate, jnp.inf)
-    if problem.num_parameters == k:  # there is no next one
+    if krylov.num_parameters(basis) == k:  # there is no next one
         estimate, error = jnp.full_like(error, -jnp.inf), jnp.zeros_like(error)
     weights = jnp.where(locked, identity, vectors)[:, :k]
     found = pytrees.combine(basis.columns, weights)

@@ -86,6 +86,21 @@ def next_direction(krylov: Krylov) -> Any:
     return pytrees.row(krylov.columns, krylov.processed)
 
 
+def next_directions(krylov: Krylov, block_size: int, count: jax.Array) -> Any:
+    """Return a block: the first `count` pending vectors, and zeros."""
+    last = krylov.dropped.shape[0] - 1
+    offsets = jnp.arange(block_size, dtype=jnp.int32)
+
+    def rows(columns: jax.Array) -> jax.Array:
+        chosen = columns[jnp.minimum(krylov.processed + offsets, last)]
+        wanted = (offsets < count).reshape(-1, *[1] * (columns.ndim - 1))
+        return jnp.where(wanted, chosen, 0)
+
+    if block_size == 1:  # at least one is always wanted
+        return jax.tree.map(lambda v: v[None], next_direction(krylov))
+    return jax.tree.map(rows, krylov.columns)
+
+
 def extend(krylov: Krylov, product: Any, norm: jax.Array) -> tuple[Krylov, jax.Array]:
     """Process the next direction, given its product with H.
 
@@ -224,6 +239,11 @@ def reopen(krylov: Krylov, ritz_vectors: jax.Array, kept: int) -> Krylov:
         pending=jnp.asarray(kept, jnp.int32),
         dropped=jnp.zeros_like(shorter.dropped),
     )
+
+
+def num_parameters(krylov: Krylov) -> int:
+    """Return n, the length of a vector."""
+    return pytrees.size(krylov.columns) // krylov.dropped.shape[0]
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from dominant import pytrees
-from dominant.curvature import Curvature
+from dominant.curvature import Curvature, Matvec
 from dominant.eigenspace import top_eigenspace
 from dominant.projections import require_unmasked
-from dominant.subspace import Subspace, principal_angles
+from dominant.subspace import Subspace, alignment, error_bound, principal_angles
+
+_SAFETY, _MAX_GROWTH = 0.9, 10.0
 
 
 class TrackSubspaceState(NamedTuple):
@@ -26,6 +28,8 @@ class TrackSubspaceState(NamedTuple):
     interval: updates until the next refresh, by the policy's latest decision.
     angle: scalar, radians: the largest principal angle between the basis and the one
       before it, measured at the latest refresh (pi/2 at the first).
+    alignment_change: scalar, chi_k of the gradient by the basis that the latest refresh
+      brought less chi_k by the one before it: what the staleness did to chi_k.
     """
 
     inner_state: Any
@@ -36,6 +40,7 @@ class TrackSubspaceState(NamedTuple):
     steps_since_refresh: jax.Array
     interval: jax.Array
     angle: jax.Array
+    alignment_change: jax.Array
 
 
 class RefreshPolicy(NamedTuple):
@@ -62,6 +67,52 @@ def every(n: int) -> RefreshPolicy:
     return RefreshPolicy(
         due=lambda state: state.steps_since_refresh >= state.interval,
         next_interval=lambda state: jnp.full_like(state.interval, n),
+    )
+
+
+def adaptive(
+    max_angle: float = 0.1, min_interval: int = 1, max_interval: int = 1000
+) -> RefreshPolicy:
+    """Choose the interval so that the basis in use stays within `max_angle`.
+
+    A step-size controller. At each refresh the error that the basis had reached is
+    measured: the angle between it and the new basis, plus the new basis' own error, its
+    residuals over their gaps (`error_bound`; without it, a basis that merely still
+    passes the tolerance would look as if it stood still). The next interval is the one
+    at which this sum would reach 0.9 max_angle, had the angle grown in proportion to
+    the time; it grows by no more than a factor of 10. When the sum was too large the
+    interval shrinks by the square of the excess, since the angle may have grown like
+    the square root of the time, as in diffusion.
+
+    Where the gap at k is so small that residuals over gap alone exceed max_angle, no
+    interval can keep the promise: min_interval is used, and `error_bound` shows why.
+
+    Args:
+      max_angle: radians.
+      min_interval: updates; also the first interval, when nothing is known yet.
+      max_interval: updates.
+
+    Raises:
+      ValueError: unless max_angle > 0 and 1 <= min_interval <= max_interval.
+    """
+    if not max_angle > 0 or not 1 <= min_interval <= max_interval:
+        raise ValueError(
+            "adaptive needs max_angle > 0 and 1 <= min_interval <= max_interval, got "
+            f"{max_angle}, {min_interval}, {max_interval}."
+        )
+
+    def next_interval(state: TrackSubspaceState) -> jax.Array:
+        allowed = _SAFETY * max_angle - error_bound(state.subspace)
+        ratio = allowed / jnp.maximum(state.angle, allowed / _MAX_GROWTH)
+        ratio = jnp.where(ratio < 1, ratio**2, ratio)
+        steps = jnp.floor(ratio * state.steps_since_refresh)
+        known = (allowed > 0) & (state.refreshes > 1)  # false for NaN
+        steps = jnp.where(known, steps, min_interval)
+        return jnp.clip(steps, min_interval, max_interval).astype(jnp.int32)
+
+    return RefreshPolicy(
+        due=lambda state: state.steps_since_refresh >= state.interval,
+        next_interval=next_interval,
     )
 
 
@@ -119,6 +170,7 @@ def track_subspace(
             steps_since_refresh=count(),
             interval=count(),
             angle=jnp.zeros((), jnp.float32),
+            alignment_change=jnp.zeros((), jnp.float32),
         )
 
     def update(
@@ -130,15 +182,16 @@ def track_subspace(
         **extra: Any,
     ) -> tuple[Any, TrackSubspaceState]:
         _check_arguments(updates, params, curvature_data)
+        extra.setdefault("gradient", updates)
 
         def solve(state: TrackSubspaceState) -> TrackSubspaceState:
-            return _refreshed(state, curvature(params, curvature_data), k, refresh, tol)
+            matvec = curvature(params, curvature_data)
+            return _refreshed(state, matvec, extra["gradient"], k, refresh, tol)
 
         due = (state.refreshes == 0) | refresh.due(state)
         if axis_name is not None:
             due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
         state = jax.lax.cond(due, solve, lambda state: state, state)
-        extra.setdefault("gradient", updates)
         updates, inner_state = inner.update(
             updates,
             state.inner_state,
@@ -170,7 +223,8 @@ def _no_subspace(params: Any, k: int) -> Subspace:
 
 def _refreshed(
     state: TrackSubspaceState,
-    matvec: Any,
+    matvec: Matvec,
+    gradient: Any,
     k: int,
     refresh: RefreshPolicy,
     tol: float,
@@ -191,12 +245,14 @@ def _refreshed(
         lambda a, b: jnp.where(failed, a, b), old, new._replace(num_matvecs=spent)
     )
     angle = jnp.max(principal_angles(old, new)).astype(jnp.float32)
+    change = alignment(gradient, new) - alignment(gradient, old)
     state = state._replace(
         subspace=new,
         total_matvecs=state.total_matvecs + spent,
         refreshes=state.refreshes + 1,
         failed_refreshes=state.failed_refreshes + failed.astype(jnp.int32),
         angle=jnp.where(failed, state.angle, angle),
+        alignment_change=change.astype(jnp.float32),
     )
     return state._replace(
         interval=refresh.next_interval(state).astype(jnp.int32),

@@ -46,11 +46,16 @@ def losses(record: Record, train: Any, task: Task) -> Metrics:
 
 
 def alignments(record: Record) -> Metrics:
-    """chi_k = |P_k g| / |g| of the full and the mini-batch gradient; its average."""
+    """chi_k = |P_k g| / |g| of the full and the mini-batch gradient; its average.
+
+    The error is a bound on that of the full gradient's chi_k due to the subspace's
+    residuals, at the params of the solve.
+    """
     subspace = record.tracker.subspace
     return {
         "alignment/gradient": dominant.alignment(record.gradient, subspace),
         "alignment/batch_gradient": dominant.alignment(record.batch_gradient, subspace),
+        "alignment/error": dominant.alignment_error(record.gradient, subspace),
         "alignment/average": record.average,
     }
 
@@ -59,7 +64,8 @@ def certificate(record: Record) -> Metrics:
     """The subspace in use: eigenvalues, residuals |H u - lambda u|, gap, sine, age.
 
     The error bound is on the largest sine to the exact space at the params of the
-    solve, steps_since_refresh before these.
+    solve, steps_since_refresh before these. Of the latest refresh: the angle by which
+    it turned the basis, and by how much that changed chi_k.
     """
     tracker = record.tracker
     subspace = tracker.subspace
@@ -70,6 +76,8 @@ def certificate(record: Record) -> Metrics:
         "subspace/next_residual": subspace.next_residual,
         "subspace/error_bound": dominant.error_bound(subspace),
         "subspace/angle": tracker.angle,
+        "subspace/alignment_change": tracker.alignment_change,
+        "subspace/interval": tracker.interval,
         "subspace/steps_since_refresh": tracker.steps_since_refresh - 1,
     }
 

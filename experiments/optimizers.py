@@ -20,12 +20,23 @@ def base_optimizer(
     """Return the optimizer that `config.name` names.
 
     Raises:
-      ValueError: if the name is unknown.
+      ValueError: if the name is unknown, or takes no momentum and is given one.
     """
     if config.name not in OPTIMIZERS:
         known = ", ".join(sorted(OPTIMIZERS))
         raise ValueError(f"unknown optimizer {config.name!r}; known ones: {known}")
+    if config.momentum and config.name != "sgd":
+        raise ValueError(
+            f"optimizer.momentum is for sgd; {config.name!r} got {config.momentum}"
+        )
     return OPTIMIZERS[config.name](config)
+
+
+def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
+    """Return the policy that the config's `subspace` asks for."""
+    if config.refresh_every:
+        return dominant.every(config.refresh_every)
+    return dominant.adaptive(config.max_angle, max_interval=config.max_interval)
 
 
 def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
@@ -55,7 +66,7 @@ def tracked_optimizer(
         ),
         curvature=curvature(config, task),
         k=config.subspace.k,
-        refresh=dominant.every(config.subspace.refresh_every),
+        refresh=refresh_policy(config.subspace),
         tol=config.subspace.tol,
     )
 

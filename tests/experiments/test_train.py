@@ -271,7 +271,8 @@ def test_the_chunk_is_compiled_once():
         ("optimizer.name", "lion", "known ones: adam, sgd"),
         ("subspace.k", 0, "k must be at least 1"),
         ("subspace.k", 10_000, "exceeds the 460 parameters"),
-        ("subspace.refresh_every", 0, "n >= 1"),
+        ("subspace.refresh_every", -1, "n >= 1"),
+        ("subspace.max_angle", -0.1, "max_angle > 0"),
     ],
 )
 def test_impossible_configs_are_refused_before_anything_is_written(
@@ -280,9 +281,18 @@ def test_impossible_configs_are_refused_before_anything_is_written(
     config = tiny_config()
     with config.unlocked():
         config.update_from_flattened_dict({path: value})
+    if path == "subspace.max_angle":
+        config.subspace.refresh_every = 0
     with pytest.raises(ValueError, match=message):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_momentum_that_the_optimizer_would_ignore_is_refused(tmp_path):
+    config = tiny_config()
+    config.optimizer.name, config.optimizer.momentum = "adam", 0.9
+    with pytest.raises(ValueError, match="momentum is for sgd"):
+        train.run(config, tmp_path / "run")
 
 
 def test_another_configs_folder_is_refused_untouched(finished):

@@ -1,0 +1,153 @@
+"""The solver in pieces: blocks of products, and products that come from outside."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dominant
+from tests.dominant import zoo
+from tests.dominant.test_eigenspace import (
+    assert_orthonormal,
+    assert_solution,
+    executed_by,
+    perturbed,
+)
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+K = zoo.K
+NAMES = ("gapped", "cluster-across", "linear", "rank-2", "large-negative", "ring")
+
+
+class Streamed:
+    """A matrix as a sum over parts that a host holds; one pass a call."""
+
+    def __init__(self, matrix, num_parts=3):
+        rng = np.random.default_rng(0)
+        parts = [rng.standard_normal(matrix.shape) for _ in range(num_parts - 1)]
+        parts = [(part + part.T) / 2 for part in parts]
+        self.parts = [*parts, matrix - sum(parts)]
+        self.passes = self.products = 0
+
+    def __call__(self, block):
+        rows = zoo.to_rows(block)
+        self.passes += 1
+        self.products += int(np.sum(np.any(rows != 0, axis=1)))
+        total = sum(rows @ part for part in self.parts)
+        return zoo.from_rows(total, jax.tree.map(lambda b: b[0], block))
+
+
+def solve_outside(matrix, products, start=None, **options):
+    """Drive the steps by a host loop."""
+    steps = dominant.eigenspace_steps(K, **options)
+    propose, absorb = jax.jit(steps.propose), jax.jit(steps.absorb)
+    like = zoo.like(len(matrix), jnp.float32)
+    state = jax.jit(steps.init)(like, start=start)
+    while not state.done:
+        state, block = propose(state)
+        state = absorb(state, products(block))
+    assert propose._cache_size() == absorb._cache_size() == 1
+    return steps.finish(state)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, K])
+@pytest.mark.parametrize("name", NAMES)
+def test_products_from_outside_give_the_eigenspace(name, block_size):
+    matrix = zoo.matrix(name, zoo.LARGE)
+    products = Streamed(matrix)
+    found = solve_outside(
+        matrix, products, tol=1e-3, max_matvecs=900, block_size=block_size
+    )
+    assert_solution(found, zoo.reference(matrix.astype(np.float32)), 1e-3)
+    assert products.products == int(found.num_matvecs)
+    assert products.passes <= products.products
+
+
+def test_one_at_a_time_is_top_eigenspace_bit_for_bit():
+    """In one program: two compilations of a sum may round differently."""
+    matrix = jnp.asarray(zoo.matrix("gapped"), jnp.float32)
+    like = zoo.like(len(matrix), matrix.dtype)
+    matvec = zoo.matvec(matrix)
+
+    @functools.partial(jax.jit, static_argnames="outside")
+    def solve(outside):
+        if not outside:
+            return dominant.top_eigenspace(matvec, like, K)
+        steps = dominant.eigenspace_steps(K)
+
+        def step(state):
+            state, block = steps.propose(state)
+            return steps.absorb(state, jax.vmap(matvec)(block))
+
+        state = jax.lax.while_loop(lambda s: ~s.done, step, steps.init(like))
+        return steps.finish(state)
+
+    inside, outside = solve(False), solve(True)
+    assert int(inside.num_matvecs) == int(outside.num_matvecs)
+    np.testing.assert_allclose(inside.eigenvalues, outside.eigenvalues, rtol=1e-5)
+    assert_solution(outside, zoo.reference(matrix), 1e-3)
+
+
+def test_a_warm_block_needs_few_passes():
+    """K starts in one pass, their corrections in one or two, then the probe."""
+    before = zoo.matrix("gapped", zoo.LARGE)
+    after = perturbed(before, 1e-2 * zoo.reference(before).gap(K))
+    start = solve_outside(before, Streamed(before), block_size=K)
+    by_block, one_by_one = Streamed(after), Streamed(after)
+    found = solve_outside(after, by_block, start, block_size=K)
+    solve_outside(after, one_by_one, start, block_size=1)
+    assert_solution(found, zoo.reference(after.astype(np.float32)), 1e-3)
+    assert one_by_one.passes == one_by_one.products
+    saved = by_block.products - by_block.passes
+    assert saved >= K - 1
+    assert by_block.passes < one_by_one.passes
+
+
+@pytest.mark.parametrize("max_matvecs", [K, K + 1, 2 * K + 3])
+def test_blocks_keep_the_budget(max_matvecs):
+    matrix = zoo.matrix("linear", zoo.LARGE)
+    products = Streamed(matrix)
+    found = solve_outside(
+        matrix, products, tol=1e-6, max_matvecs=max_matvecs, block_size=3
+    )
+    assert products.products == int(found.num_matvecs) <= max_matvecs
+    assert_orthonormal(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vmapped_blocks_inside_the_solver(name):
+    matrix = jnp.asarray(zoo.matrix(name), jnp.float32)
+    like = zoo.like(len(matrix), matrix.dtype)
+
+    @jax.jit
+    def solve(matrix):
+        return dominant.top_eigenspace(
+            zoo.matvec(matrix), like, K, max_matvecs=300, block_size=K
+        )
+
+    found, _ = executed_by(lambda: solve(matrix))
+    assert_solution(found, zoo.reference(matrix), 1e-3)
+
+
+def test_nonfinite_products_end_the_solve():
+    matrix = zoo.matrix("gapped")
+    products = Streamed(matrix)
+
+    def poisoned(block):
+        block = products(block)
+        if products.passes < 3:
+            return block
+        return jax.tree.map(lambda b: jnp.full_like(b, jnp.nan), block)
+
+    found = solve_outside(matrix, poisoned, block_size=2)
+    assert products.passes == 3
+    assert np.any(np.isnan(found.eigenvalues))
+
+
+@pytest.mark.parametrize("block_size", [0, K + 1])
+def test_block_size_is_checked(block_size):
+    with pytest.raises(ValueError, match="block_size must be between 1 and k = 4"):
+        dominant.eigenspace_steps(K, block_size=block_size)
