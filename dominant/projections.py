@@ -150,10 +150,13 @@ def after_alignment(
                 "after_alignment needs the extra argument `gradient`: wrap the chain "
                 "in track_subspace, or pass gradient= to update."
             )
-        chi = alignment(gradient, subspace).astype(jnp.float32)
-        average = jnp.where(
-            state.engaged, state.average, decay * state.average + (1 - decay) * chi
-        )
+
+        def moved() -> jax.Array:
+            chi = alignment(gradient, subspace).astype(jnp.float32)
+            return decay * state.average + (1 - decay) * chi
+
+        # Once engaged chi_k is needed no more, and costs as much as the projection.
+        average = jax.lax.cond(state.engaged, lambda: state.average, moved)
         num_updates = optax.safe_increment(state.num_updates)
         engaged = state.engaged | ((average > threshold) & (num_updates >= min_steps))
 

@@ -140,8 +140,7 @@ def track_subspace(
       refresh: when, e.g. `every(50)`.
       tol: relative residual of each solve.
       axis_name: under `vmap(..., axis_name=...)`, e.g. over seeds: refresh all members
-        when any is due. Without it a vmapped tracker would solve at every step, since
-        vmap turns a batched branch into a select.
+        when any is due, since a solve for one makes all wait.
 
     Returns:
       A transformation whose `update(updates, state, params, *, curvature_data,
@@ -150,8 +149,7 @@ def track_subspace(
 
     Raises (in update):
       ValueError: if params or curvature_data is missing, the updates are not shaped
-      like
-        the params, or k exceeds the number of parameters.
+        like the params, or k exceeds the number of parameters.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
@@ -191,7 +189,14 @@ def track_subspace(
         due = (state.refreshes == 0) | refresh.due(state)
         if axis_name is not None:
             due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
-        state = jax.lax.cond(due, solve, lambda state: state, state)
+        # A loop of one or no turn. A `cond` would copy the basis at each step, which
+        # costs as much as several plain SGD steps on a small MLP, and would become a
+        # select under vmap: a solve at each step.
+        _, state = jax.lax.while_loop(
+            lambda carry: carry[0],
+            lambda carry: (jnp.zeros_like(carry[0]), solve(carry[1])),
+            (due, state),
+        )
         updates, inner_state = inner.update(
             updates,
             state.inner_state,

@@ -120,23 +120,26 @@ def compile_programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
             diverged = state.diverged_at != NOT_DIVERGED
             return diverged | (branch.is_warmup & engaged)
 
+        # Nothing large may pass through a `cond`, which would copy it at each step.
+        def unfinished(carry: tuple[jax.Array, TrainState, Metrics]) -> jax.Array:
+            i, state, _ = carry
+            return (i < num_steps) & ~stopped(state)
+
         def body(
-            i: jax.Array, carry: tuple[TrainState, Metrics]
-        ) -> tuple[TrainState, Metrics]:
-            def advance(state: TrainState, metrics: Metrics) -> Any:
-                state, record = step(state, branch, i == 0, train)
-                metrics = jax.lax.cond(
-                    i == 0,
-                    lambda: measurements.measure(record, train, task),
-                    lambda: metrics,
-                )
-                return state, metrics
-
-            return jax.lax.cond(
-                stopped(carry[0]), lambda *carry: carry, advance, *carry
+            carry: tuple[jax.Array, TrainState, Metrics],
+        ) -> tuple[jax.Array, TrainState, Metrics]:
+            i, state, metrics = carry
+            state, record = step(state, branch, i == 0, train)
+            metrics = jax.lax.cond(
+                i == 0,
+                lambda: measurements.measure(record, train, task),
+                lambda: metrics,
             )
+            return i + 1, state, metrics
 
-        return jax.lax.fori_loop(0, num_steps, body, (state, blank(state, train)))
+        start = (jnp.zeros_like(num_steps), state, blank(state, train))
+        _, state, metrics = jax.lax.while_loop(unfinished, body, start)
+        return state, metrics
 
     def blank(state: TrainState, train: Any) -> Metrics:
         def measured(state: TrainState, train: Any) -> Metrics:

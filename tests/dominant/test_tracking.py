@@ -408,9 +408,9 @@ def watching(n):
     return dominant.RefreshPolicy(due, fixed.next_interval)
 
 
-def train_seeds(counter, axis_name, num_steps):
+def train_seeds(counter, axis_name, num_steps, refresh):
     """Train three members under vmap; return params and products [members, steps]."""
-    tx = bulk_sgd(counter, watching(5), axis_name=axis_name)
+    tx = bulk_sgd(counter, refresh, axis_name=axis_name)
 
     def member(params, data):
         def step(carry, _):
@@ -435,7 +435,7 @@ SEED_DATA = jnp.stack([DATA, DATA[::-1], DATA**2 / 9])
 
 def test_seeds_under_vmap_share_the_decision(counter):
     num_steps = 20
-    params, products = train_seeds(counter, "seeds", num_steps)
+    params, products = train_seeds(counter, "seeds", num_steps, watching(5))
     assert list(np.flatnonzero(products[0])) == [0, 5, 10, 15]
     # A real branch: each refresh executes the products of its worst member, all
     # members' at once, and the other steps execute none.
@@ -452,13 +452,28 @@ def test_seeds_under_vmap_share_the_decision(counter):
         np.testing.assert_allclose(flat(member), flat(expected), atol=1e-5)
 
 
-def test_without_the_axis_name_vmap_solves_at_every_step(counter):
-    """Why axis_name exists: a branch on a batched predicate becomes a select."""
-    num_steps = 10
-    _, products = train_seeds(counter, None, num_steps)
-    assert list(np.flatnonzero(products[0])) == [0, 5]
-    counted = int(jnp.sum(jnp.max(products, axis=0)))
-    assert counter.read() > 2 * counted
+def staggered():
+    """Members choose intervals 3, 3 and 4."""
+    return dominant.RefreshPolicy(
+        due=lambda state: state.steps_since_refresh >= state.interval,
+        next_interval=lambda state: jnp.where(state.subspace.eigenvalues[1] > 4, 3, 4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("axis_name", "expected"),
+    [(None, [[0, 3, 6, 9], [0, 3, 6, 9], [0, 4, 8]]), ("seeds", [[0, 3, 6, 9]] * 3)],
+    ids=["apart", "together"],
+)
+def test_only_steps_at_which_a_member_is_due_execute_products(
+    axis_name, expected, counter
+):
+    """Without axis_name, too: members then refresh when they choose, and all wait."""
+    _, products = train_seeds(counter, axis_name, 10, staggered())
+    assert [list(np.flatnonzero(p)) for p in products] == expected
+    num_solves = len(set(sum(expected, [])))
+    worst = int(jnp.max(products))
+    assert num_solves * K <= counter.read() <= num_solves * worst
 
 
 # --- frozen leaves --------------------------------------------------------------------
