@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dominant import pytrees
-from dominant.curvature import Curvature, Matvec
+from dominant.curvature import Curvature, Matvec, domain
 from dominant.eigenspace import top_eigenspace
 from dominant.projections import require_unmasked
 from dominant.subspace import Subspace, alignment, error_bound, principal_angles
@@ -135,7 +135,7 @@ def track_subspace(
 
     Args:
       inner: any optax transformation, typically `chain(optimizer, bulk_project())`.
-      curvature: e.g. `hessian(loss_fn)`.
+      curvature: e.g. `hessian(loss_fn)`; with `restrict`, of some leaves alone.
       k: dimension of the space.
       refresh: when, e.g. `every(50)`.
       tol: relative residual of each solve.
@@ -163,7 +163,7 @@ def track_subspace(
 
         return TrackSubspaceState(
             inner_state=inner.init(params),
-            subspace=_no_subspace(params, k),
+            subspace=_no_subspace(domain(curvature, params), k),
             total_matvecs=count(),
             refreshes=count(),
             failed_refreshes=count(),
@@ -207,9 +207,8 @@ def track_subspace(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _no_subspace(params: Any, k: int) -> Subspace:
+def _no_subspace(vector: Any, k: int) -> Subspace:
     """Return the state before the first solve; every leaf is its own array."""
-    vector = pytrees.floating(params)
     dtype = pytrees.scalar_dtype(vector)
     return Subspace(
         eigenvalues=jnp.zeros(k, dtype),
