@@ -108,11 +108,8 @@ def _quadrature(
     used = jnp.cumprod(jnp.append(first, off_diagonal != 0).astype(jnp.int32)) > 0
     diagonal = jnp.where(used, diagonal, diagonal[0])
     matrix = jnp.diag(diagonal) + jnp.diag(off_diagonal, 1) + jnp.diag(off_diagonal, -1)
-    # On the unit scale, so that squares inside eigh neither under- nor overflow.
-    scale = jnp.max(jnp.abs(matrix))
-    scale = jnp.where(scale > 0, scale, 1)
-    values, vectors = jnp.linalg.eigh(matrix / scale)
-    return values * scale, vectors[0] ** 2
+    nodes, vectors = jnp.linalg.eigh(matrix)
+    return nodes, vectors[0] ** 2
 
 
 def _check_arguments(num_probes: int, grid: jax.Array, width: Any) -> None:

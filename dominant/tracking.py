@@ -150,8 +150,7 @@ def track_subspace(
 
     Raises (in update):
       ValueError: if params or curvature_data is missing, the updates are not shaped
-      like
-        the params, or k exceeds the number of parameters.
+        like the params, or k exceeds the number of parameters (in the block).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
