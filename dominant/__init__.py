@@ -10,12 +10,16 @@ from dominant.curvature import Curvature as Curvature
 from dominant.curvature import Data as Data
 from dominant.curvature import Matvec as Matvec
 from dominant.curvature import Params as Params
+from dominant.curvature import domain as domain
 from dominant.curvature import functional_hessian as functional_hessian
 from dominant.curvature import gauss_newton as gauss_newton
 from dominant.curvature import gradient_second_moment as gradient_second_moment
 from dominant.curvature import hessian as hessian
 from dominant.curvature import hvp as hvp
 from dominant.curvature import in_batches as in_batches
+from dominant.curvature import preconditioned as preconditioned
+from dominant.curvature import restrict as restrict
+from dominant.density import spectral_density as spectral_density
 from dominant.eigenspace import EigenspaceSteps as EigenspaceSteps
 from dominant.eigenspace import eigenspace_steps as eigenspace_steps
 from dominant.eigenspace import top_eigenspace as top_eigenspace

@@ -61,7 +61,8 @@ def interpolate_project(
     """Weigh both parts: u -> dom P_k u + bulk (I - P_k) u.
 
     (1, 1) leaves the updates unchanged, bit for bit; (1, 0) is `dom_project`, (0, 1)
-    `bulk_project`. Leaves where the basis is None count as bulk.
+    `bulk_project`. Leaves where the basis is None (those that `restrict` leaves out)
+    count as bulk: `dom_project` sets them to zero.
 
     Args:
       dom: a number, or an optax schedule of the update count.
@@ -224,6 +225,8 @@ def require_unmasked(updates: Any) -> None:
         raise ValueError(
             "a projection inside optax.masked or optax.partition sees only some of the "
             "leaves. Mask the base optimizer instead: "
-            "track_subspace(chain(masked(...), bulk_project()), ...). For the "
-            "eigenspace of some leaves alone, restrict the curvature: `restrict`."
+            "track_subspace(chain(masked(...), bulk_project()), ...). To project some "
+            "leaves alone, restrict the curvature: track_subspace(chain(optimizer, "
+            "bulk_project()), restrict(curvature, select), ...) lets the leaves that "
+            "`select(path, leaf)` leaves out pass as they are."
         )

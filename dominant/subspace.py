@@ -130,7 +130,9 @@ def reject(tree: Any, subspace: Subspace) -> Any:
 def alignment(tree: Any, subspace: Subspace) -> jax.Array:
     """Return chi_k = |U U^T v| / |v|, a ratio of norms in [0, 1]; 0 for v = 0.
 
-    Its square is the ratio of energies that some papers plot instead.
+    Its square is the ratio of energies that some papers plot instead. |v| is that of
+    the whole tree, leaves included where the basis is None (see `restrict`); the ratio
+    within the block is that of `domain(curvature, tree)`, which is None there.
     """
     floats = pytrees.wide(pytrees.floating(tree))
     dtype = pytrees.scalar_dtype(floats)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dominant import pytrees
-from dominant.curvature import Curvature, Matvec
+from dominant.curvature import Curvature, Matvec, domain
 from dominant.eigenspace import top_eigenspace
 from dominant.projections import require_unmasked
 from dominant.subspace import Subspace, alignment, error_bound, principal_angles
@@ -135,7 +135,7 @@ def track_subspace(
 
     Args:
       inner: any optax transformation, typically `chain(optimizer, bulk_project())`.
-      curvature: e.g. `hessian(loss_fn)`.
+      curvature: e.g. `hessian(loss_fn)`; with `restrict`, of some leaves alone.
       k: dimension of the space.
       refresh: when, e.g. `every(50)`.
       tol: relative residual of each solve.
@@ -149,7 +149,7 @@ def track_subspace(
 
     Raises (in update):
       ValueError: if params or curvature_data is missing, the updates are not shaped
-        like the params, or k exceeds the number of parameters.
+        like the params, or k exceeds the number of parameters (in the block).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
@@ -161,7 +161,7 @@ def track_subspace(
 
         return TrackSubspaceState(
             inner_state=inner.init(params),
-            subspace=_no_subspace(params, k),
+            subspace=_no_subspace(domain(curvature, params), k),
             total_matvecs=count(),
             refreshes=count(),
             failed_refreshes=count(),
@@ -212,9 +212,8 @@ def track_subspace(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _no_subspace(params: Any, k: int) -> Subspace:
+def _no_subspace(vector: Any, k: int) -> Subspace:
     """Return the state before the first solve; every leaf is its own array."""
-    vector = pytrees.floating(params)
     dtype = pytrees.scalar_dtype(vector)
     return Subspace(
         eigenvalues=jnp.zeros(k, dtype),
@@ -224,6 +223,23 @@ def _no_subspace(params: Any, k: int) -> Subspace:
         next_residual=jnp.full((), jnp.inf, dtype),
         num_matvecs=jnp.zeros((), jnp.int32),
     )
+
+
+def _start(state: TrackSubspaceState, tol: float) -> Any:
+    """Choose the block that a refresh starts from, by how far the last one turned.
+
+    The old basis, if it is likely to pass the tolerance still: k products then do.
+    Otherwise the sum of its vectors: the Krylov space of one vector contains higher
+    powers of H than that of a block of k for the same number of products.
+    """
+    basis = state.subspace.basis
+    has_moved = state.angle > tol
+
+    def choose(b: jax.Array) -> jax.Array:
+        total = jnp.zeros_like(b).at[0].set(jnp.sum(b, axis=0))
+        return jnp.where(has_moved, total, b)
+
+    return jax.tree.map(choose, basis)
 
 
 def _refreshed(
@@ -241,7 +257,7 @@ def _refreshed(
         pytrees.row(old.basis, 0),
         k,
         key=jax.random.fold_in(jax.random.key(0), state.refreshes),
-        start=old,
+        start=old._replace(basis=_start(state, tol)),
         tol=tol,
     )
     failed = ~jnp.all(jnp.isfinite(new.eigenvalues) & jnp.isfinite(new.residuals))
