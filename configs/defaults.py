@@ -39,8 +39,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace = ml_collections.ConfigDict()
     # Dimension of the dominant space: the number of classes.
     config.subspace.k = 10
-    # Steps between refreshes of the basis, 1 is the paper's exact method; 0: as often as
-    # it takes to keep the basis within max_angle (radians), max_interval steps at most.
+    # Steps between refreshes of the basis, 1 is the paper's exact method; 0: as often
+    # as it takes to keep the basis within max_angle (radians), but at least each
+    # max_interval steps.
     config.subspace.refresh_every = 0
     config.subspace.max_angle = 0.1
     config.subspace.max_interval = 1000

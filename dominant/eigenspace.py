@@ -352,7 +352,7 @@ def _judge_probe(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
     upper = jnp.where(
         search.tridiagonal, jnp.minimum(bound, search.next_upper), search.next_upper
     )
-    certified = upper - estimate <= (smallest - estimate) / 2
+    certified = upper - estimate <= (smallest - estimate) * (2 / 3)
     no_gap = (estimate >= smallest - threshold) & (upper <= smallest + margin)
     everything = j == num_parameters
     found = residuals[0] <= _threshold(problem, search.norm, values[0])

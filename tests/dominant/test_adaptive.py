@@ -58,7 +58,7 @@ def test_a_space_that_turns_steadily_stays_within_the_angle(name):
     worst = np.max(true_angles(states, angles))
     # Within one step no policy can react.
     assert worst <= max(max_angle, rate) + 1e-3
-    # And not much more often than needed: the growth at first, then 0.9 max_angle.
+    # And not much more often than needed: the growth at first, then 0.95 max_angle.
     needed = steps * max(rate / max_angle, 1 / 500)
     assert int(states.refreshes[-1]) <= min(1.3 * needed + 6, steps)
 

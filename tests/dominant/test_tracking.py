@@ -471,7 +471,7 @@ def test_only_steps_at_which_a_member_is_due_execute_products(
     """Without axis_name, too: members then refresh when they choose, and all wait."""
     _, products = train_seeds(counter, axis_name, 10, staggered())
     assert [list(np.flatnonzero(p)) for p in products] == expected
-    num_solves = len(set(sum(expected, [])))
+    num_solves = len(set().union(*expected))
     worst = int(jnp.max(products))
     assert num_solves * K <= counter.read() <= num_solves * worst
 
