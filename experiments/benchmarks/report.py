@@ -24,8 +24,9 @@ in float32, on the CPU, one process a solver.
 - *seconds*: the median of a few solves after a first one; *to ours*: the ratio within
   this run. *compile*: seconds to trace and compile, once.
 - *overhead*: seconds / (HVPs x the time of one HVP in the same process and library).
-- *peak MB*: memory above what the process held with everything imported and loaded,
-  compilation included. *planned MB*: what the compiler reserves for the solve itself.
+- *peak MB*: memory above what the process held with everything imported and loaded;
+  in parentheses, what that was before the solve, after compilation. *planned MB*: what
+  the compiler reserves for the solve itself.
 - *residual*: the largest |H u - lambda u| / |lambda|, *sine*: of the largest angle to
   the exact space, both in float64. *bound*: what the solver says the sine is at most.
   {TOL:g} is the residual asked for where one can be asked for.
@@ -37,7 +38,7 @@ _COLUMNS = (
     "to ours",
     "compile",
     "overhead",
-    "peak MB",
+    "peak MB (compile)",
     "planned MB",
     "residual",
     "sine",
@@ -109,8 +110,8 @@ def _cells(row: Row, ours: float | None) -> list[str]:
         _number(ours and row["seconds"] / ours, ".2f"),
         _number(row["compile_seconds"], ".1f"),
         _number(row["seconds"] / products, ".2f"),
-        _number(row["peak_bytes"] / 1e6, ".0f"),
-        _number(row["planned_bytes"] and row["planned_bytes"] / 1e6, ".0f"),
+        f"{row['peak_bytes'] / 1e6:.0f} ({row['compile_peak_bytes'] / 1e6:.0f})",
+        _number(row["planned_bytes"] and row["planned_bytes"] / 1e6, ".1f"),
         _number(row["residual"], ".1e"),
         _number(row["sine"], ".1e"),
         _number(row["error_bound"], ".1e"),

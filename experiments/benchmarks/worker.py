@@ -82,6 +82,7 @@ def solve(path: Path, name: str, *, k: int, repeats: int) -> dict[str, Any]:
     started = time.perf_counter()
     solver = build()
     compiling = time.perf_counter() - started
+    compile_peak = _peak_bytes() - baseline
     # Warms up; its memory is that of any later solve, compilation included.
     found = solver.solve()
     peak = _peak_bytes() - baseline
@@ -99,6 +100,7 @@ def solve(path: Path, name: str, *, k: int, repeats: int) -> dict[str, Any]:
         "compile_seconds": compiling,
         "seconds_per_product": statistics.median(product_seconds),
         "peak_bytes": peak,
+        "compile_peak_bytes": compile_peak,
         "planned_bytes": solver.planned_bytes,
     }
     return row | _check(path, instance, solver, solver.read(found))
