@@ -122,7 +122,7 @@ def test_jax_solvers_find_the_space_and_count_their_products(
     found = solver.solve()
     jax.effects_barrier()
     solution = solver.read(found)
-    # LOBPCG looks at the type of one product, which without a callback in it is dead code.
+    # LOBPCG takes one only for its type: dead code, but for the callback.
     unused = 1 if name.startswith("lobpcg") else 0
     assert executed - unused == solution.num_matvecs
     check_solution(solution, dense, name)
