@@ -104,6 +104,7 @@ def _measure(
     """Make an instance with its exact eigenspace, and let every solver at it."""
     folder.mkdir()
     instance = folder / "instance.npz"
+    _say(f"{folder.name}: training, and the exact eigenspace")
     measured = _prepare(problem, instance, "--truth")
     measured["rows"] = [
         {"solver": name, **_solve(measured, instance, name, K, repeats)}
@@ -117,6 +118,7 @@ def _measure_point(
 ) -> list[dict[str, Any]]:
     """Measure one point of a growth curve: one row a solver, one timed solve each."""
     instance = folder / "growth.npz"
+    _say(f"growth with {curve}: {point}")
     prepared = _prepare(point.problem, instance)
     sizes = {
         "parameters": prepared.get("num_parameters"),
@@ -128,6 +130,10 @@ def _measure_point(
         | _solve(prepared, instance, name, point.k, 1)
         for name in GROWTH_SOLVERS
     ]
+
+
+def _say(progress: str) -> None:
+    print(progress, file=sys.stderr)
 
 
 def _prepare(problem: Problem, instance: Path, *flags: str) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def _solve(
         return {"status": f"not installed: {', '.join(missing)}"}
     if prepared["status"] != "ok":
         return {"status": f"no problem to solve: {prepared['status']}"}
-    print(f"{instance.parent.name}: {name}, k = {k}", file=sys.stderr)
+    _say(f"  {name}")
     return _work(
         "solve", str(instance), f"--solver={name}", f"--k={k}", f"--repeats={repeats}"
     )
