@@ -54,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {"machine": machine(), "problems": {}, "growth": []}
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:
-            measured = _measure(known[name], Path(folder) / name, solvers, args.repeats)
-            results["problems"][name] = measured
-            _write(args.out, results)
+            instance = Path(folder) / f"{name}.npz"
+            problem = _prepare_problem(name, known[name], instance)
+            results["problems"][name] = problem
+            for solver in solvers:
+                row = _solve(problem, instance, solver, K, args.repeats)
+                problem["rows"].append({"solver": solver, **row})
+                _write(args.out, results)
         for curve, points in curves.items() if args.growth else ():
             for point in points:
                 results["growth"] += _measure_point(curve, point, Path(folder))
@@ -98,19 +102,10 @@ def _choose(
     return chosen
 
 
-def _measure(
-    problem: Problem, folder: Path, solvers: Sequence[str], repeats: int
-) -> dict[str, Any]:
-    """Make an instance with its exact eigenspace, and let every solver at it."""
-    folder.mkdir()
-    instance = folder / "instance.npz"
-    _say(f"{folder.name}: training, and the exact eigenspace")
-    measured = _prepare(problem, instance, "--truth")
-    measured["rows"] = [
-        {"solver": name, **_solve(measured, instance, name, K, repeats)}
-        for name in solvers
-    ]
-    return measured
+def _prepare_problem(name: str, problem: Problem, instance: Path) -> dict[str, Any]:
+    """Make an instance with its exact eigenspace; no rows yet."""
+    _say(f"{name}: training, and the exact eigenspace")
+    return {**_prepare(problem, instance, "--truth"), "rows": []}
 
 
 def _measure_point(
