@@ -169,6 +169,8 @@ def _work(*arguments: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"status": f"not finished after {_TIMEOUT_SECONDS} seconds"}
+    if process.returncode < 0:
+        return {"status": f"killed by signal {-process.returncode}"}
     if process.returncode:
         errors = process.stderr.strip().splitlines() or ["no message"]
         return {"status": f"failed ({process.returncode}): {errors[-1]}"}

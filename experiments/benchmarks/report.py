@@ -22,8 +22,11 @@ in float32, on the CPU, one process a solver.
 
 - *HVPs*: Hessian-vector products taken. A column of a block counts as one.
 - *seconds*: the median of a few solves after a first one; *to ours*: the ratio within
-  this run. *compile*: seconds to trace and compile, once.
-- *overhead*: seconds / (HVPs x the time of one HVP in the same process and library).
+  this run. *CPU seconds* sum over the threads. *compile*: seconds to trace and compile,
+  once.
+- *HVP ms*: the time of one HVP in the same process and library, taken in turn with the
+  solves: where it differs between solvers with the same products, the machine was busy
+  with something else, and *to ours* misleads. *overhead*: seconds / (HVPs x that time).
 - *peak MB*: memory above what the process held with everything imported and loaded;
   in parentheses, what that was before the solve, after compilation. *planned MB*: what
   the compiler reserves for the solve itself.
@@ -36,6 +39,8 @@ _COLUMNS = (
     "HVPs",
     "seconds",
     "to ours",
+    "CPU seconds",
+    "HVP ms",
     "compile",
     "overhead",
     "peak MB (compile)",
@@ -108,6 +113,8 @@ def _cells(row: Row, ours: float | None) -> list[str]:
         str(row["num_matvecs"]),
         _number(row["seconds"], ".3g"),
         _number(ours and row["seconds"] / ours, ".2f"),
+        _number(row["cpu_seconds"], ".3g"),
+        _number(1000 * row["seconds_per_product"], ".3g"),
         _number(row["compile_seconds"], ".1f"),
         _number(row["seconds"] / products, ".2f"),
         f"{row['peak_bytes'] / 1e6:.0f} ({row['compile_peak_bytes'] / 1e6:.0f})",
