@@ -72,7 +72,9 @@ def require(name: str) -> None:
     """Skip if a solver's packages are not installed."""
     modules = {"curvlinops-for-pytorch": "curvlinops"}
     for package in SOLVERS[name].packages:
-        pytest.importorskip(modules.get(package, package))
+        module = pytest.importorskip(modules.get(package, package))
+        if package == "torch":
+            module.set_num_threads(1)  # its threads wait busily for each other
 
 
 def check_solution(solution: Solution, dense: np.ndarray, name: str) -> None:
