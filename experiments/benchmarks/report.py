@@ -23,8 +23,8 @@ in float32, on the CPU, one process a solver.
 
 - *HVPs*: Hessian-vector products taken. A column of a block counts as one.
 - *seconds*: the median of a few solves after a first one (of one, where that took over
-  {LONG_SECONDS} seconds); *to ours*: the ratio within this run. *CPU seconds* sum over the threads. *compile*: seconds to trace and compile,
-  once.
+  {LONG_SECONDS} seconds); *to ours*: the ratio within this run. *CPU seconds* sum over
+  the threads. *compile*: seconds to trace and compile, once.
 - *HVP ms*: the time of one HVP in the same process and library, taken in turn with the
   solves: where it differs between solvers with the same products, the machine was busy
   with something else, and *to ours* misleads. *overhead*: seconds / (HVPs x that time).
