@@ -32,7 +32,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train data test test-all lint format types clean
+.PHONY: help venv run train data bench test test-all lint format types clean
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -40,7 +40,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
-	@echo '  ARGS=...        more arguments for run, train, test and test-all'
+	@echo '  ARGS=...        more arguments for run, train, bench, test and test-all'
 	@echo '  ACCEL=cuda|tpu  install and use JAX for this accelerator'
 	@echo '  PYTHON=...      interpreter for a new environment (default: python3)'
 
@@ -57,6 +57,9 @@ train: need-CONFIG $(READY)  ## Run an experiment: CONFIG=configs/... [WORKDIR=r
 data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATASET=mnist
 	TFDS_DATA_DIR="$${TFDS_DATA_DIR:-$$HOME/tensorflow_datasets}" \
 		$(VENV_PYTHON) -m experiments.prepare $(DATASET)
+
+bench: $(READY) $(INSTALLED)-peers  ## Compare the eigensolver with others, on the CPU
+	$(VENV_PYTHON) -m experiments.benchmarks.main --out=runs/benchmarks $(ARGS)
 
 test: $(READY)  ## Run the tests, without the slow ones
 	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) -m 'not slow' $(ARGS)

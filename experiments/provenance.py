@@ -25,7 +25,7 @@ def provenance(argv: Sequence[str]) -> dict[str, Any]:
         "argv": list(argv),
         "git": git_revision(Path(__file__)),
         "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in PACKAGES},
+        | {package: version(package) for package in PACKAGES},
         "platform": platform.platform(),
         "backend": jax.default_backend(),
         "devices": {"kind": devices[0].device_kind, "count": len(devices)},
@@ -64,7 +64,7 @@ def _git(*arguments: str, folder: Path) -> str:
     return result.stdout.strip()
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
     """Return an installed package's version, or None."""
     try:
         return importlib.metadata.version(package)

@@ -1,0 +1,1 @@
+"""Our eigensolver and others side by side: `python -m experiments.benchmarks.main`."""
