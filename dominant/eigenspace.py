@@ -27,13 +27,11 @@ import jax.numpy as jnp
 
 from dominant import krylov, pytrees
 from dominant.curvature import Matvec
-from dominant.krylov import Krylov
+from dominant.krylov import Krylov, Rotation
 from dominant.subspace import Subspace
 
 FAILURE_PROBABILITY = 1e-4
 """The chance, over the probe's random start, that the bound on lambda_{k+1} fails."""
-
-_SPARE_COLUMNS = 10
 
 
 class EigenspaceSteps(NamedTuple):
@@ -130,11 +128,11 @@ def top_eigenspace(
 
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
     with a probability of at most 1e-4 over the random start of that probe. The probe
-    ends when the gap at k is certified to within a factor of two, or it has turned out
+    ends when a third of the gap at k is certified (all but the rest), or it turned out
     that there is none, or lambda_{k+1} itself has converged.
 
-    Memory: 2 k + 9 + block_size vectors, and as many again for a moment at each
-    restart.
+    Memory: max(2 k + 2, k + 12) columns (block_size - 1 more), the k vectors of the
+    result, and about three vectors of workspace.
 
     Args:
       matvec: product with a symmetric operator H on trees shaped like `like`.
@@ -215,7 +213,7 @@ def _begin(
             f"k must be between 1 and the number of parameters ({num_parameters}), "
             f"got {k}."
         )
-    num_columns = 2 * k + _SPARE_COLUMNS + problem.block_size - 1
+    num_columns = max(2 * k + 2, k + 12) + problem.block_size - 1
     basis = krylov.empty(vector, min(num_parameters, num_columns))
     if start is not None:
         guess = jax.tree.map(lambda b: b[:k], start.basis)
@@ -276,24 +274,38 @@ def _absorb(problem: _Problem, search: _Search, products: Any) -> _Search:
     num_matvecs = search.num_matvecs + search.num_proposed
     search = search._replace(krylov=basis, num_matvecs=num_matvecs)
 
-    def judge(search: _Search) -> _Search:
+    # The judges see everything but the columns, which they would copy.
+    num_parameters = krylov.num_parameters(basis)
+    columns, basis = basis.columns, basis._replace(columns=None)
+
+    def judge(search: _Search) -> tuple[_Search, Rotation]:
         # One eigendecomposition for both.
         low = jnp.where(search.probing, problem.k, 0)
         ritz = _Ritz(*krylov.ritz(search.krylov, low=low))
         return jax.lax.cond(
             search.probing,
-            lambda s: _judge_probe(problem, s, ritz),
-            lambda s: _judge_residuals(problem, s, ritz),
+            lambda s: _judge_probe(problem, s, ritz, num_parameters),
+            lambda s: _judge_residuals(problem, s, ritz, num_parameters),
             search,
         )
 
+    def wait(search: _Search) -> tuple[_Search, Rotation]:
+        return search, krylov.no_rotation(search.krylov)
+
     started = basis.processed >= search.num_starts
-    search = jax.lax.cond(started, judge, lambda search: search, search)
+    search = search._replace(krylov=basis)
+    search, rotation = jax.lax.cond(started, judge, wait, search)
+    columns = krylov.rotate(columns, rotation)
     spent = num_matvecs >= problem.budget
-    return search._replace(done=search.done | spent | ~finite)
+    return search._replace(
+        krylov=search.krylov._replace(columns=columns),
+        done=search.done | spent | ~finite,
+    )
 
 
-def _judge_residuals(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
+def _judge_residuals(
+    problem: _Problem, search: _Search, ritz: _Ritz, num_parameters: int
+) -> tuple[_Search, Rotation]:
     """Lock the top k if they have converged; else turn to the worst residual."""
     k, basis, (values, vectors, residuals) = problem.k, search.krylov, ritz
     m, j = basis.dropped.shape[0], basis.processed
@@ -304,43 +316,49 @@ def _judge_residuals(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search
     wanted = (index < k) & (index < j)
     converged = (j >= k) & jnp.all(jnp.where(wanted, residuals <= threshold, True))
 
-    def lock(search: _Search) -> _Search:
-        return search._replace(
-            krylov=krylov.compress(basis, vectors, k, keep_pending=False),
+    def lock(search: _Search) -> tuple[_Search, Rotation]:
+        locked, rotation = krylov.compress(basis, vectors, k, keep_pending=False)
+        search = search._replace(
+            krylov=locked,
             eigenvalues=values[:k],
             residuals=residuals[:k],
             next_eigenvalue=jnp.where(j > k, values[min(k, m - 1)], -jnp.inf),
             probing=jnp.ones((), bool),
             tridiagonal=jnp.ones((), bool),
-            done=jnp.asarray(krylov.num_parameters(basis) == k),
+            done=jnp.asarray(num_parameters == k),
         )
+        return search, rotation
 
-    def advance(search: _Search) -> _Search:
+    def advance(search: _Search) -> tuple[_Search, Rotation]:
         excess = residuals / jnp.where(threshold > 0, threshold, 1)
         worst = jnp.argmax(jnp.where(wanted, excess, -1))
-        turned = krylov.turn(basis, vectors[:, worst])
-        if m < krylov.num_parameters(basis):  # else the columns hold the whole space
-            room = m - problem.block_size - turned.pending
-            kept = jnp.minimum((k + room) // 2, room)
-            turned = jax.lax.cond(
-                room < j,
-                lambda basis: krylov.compress(basis, vectors, kept, keep_pending=True),
-                lambda basis: basis,
-                turned,
-            )
-        return search._replace(krylov=turned)
+        turned, reflection = krylov.turn(basis, vectors[:, worst])
+        if m == num_parameters:  # the columns hold the whole space
+            return search._replace(krylov=turned), reflection
+        room = m - problem.block_size - turned.pending
+        kept = jnp.minimum((k + room) // 2, room)
+
+        def restart(turned: Krylov) -> tuple[Krylov, Rotation]:
+            shorter, rotation = krylov.compress(turned, vectors, kept, True)
+            return shorter, rotation._replace(normal=reflection.normal)
+
+        turned, rotation = jax.lax.cond(
+            room < j, restart, lambda turned: (turned, reflection), turned
+        )
+        return search._replace(krylov=turned), rotation
 
     return jax.lax.cond(converged, lock, advance, search)
 
 
-def _judge_probe(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
+def _judge_probe(
+    problem: _Problem, search: _Search, ritz: _Ritz, num_parameters: int
+) -> tuple[_Search, Rotation]:
     """Bound lambda_{k+1} by the probe so far; end it, or go back to the search.
 
     `ritz` is that of the vectors beside the locked ones.
     """
     k, basis, (values, vectors, residuals) = problem.k, search.krylov, ritz
     m, j = basis.dropped.shape[0], basis.processed
-    num_parameters = krylov.num_parameters(basis)
     index = jnp.arange(m, dtype=jnp.int32)
     smallest = search.eigenvalues[k - 1]
     threshold = _threshold(problem, search.norm, smallest)
@@ -348,7 +366,9 @@ def _judge_probe(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
     margin = search.residuals[k - 1] + _threshold(problem, search.norm, 0)
     missed = values[0] > smallest + margin
     estimate = jnp.maximum(values[0], search.next_eigenvalue)
-    bound = jnp.maximum(_upper_bound(problem, search, values[0]), estimate)
+    bound = jnp.maximum(
+        _upper_bound(problem, search, values[0], num_parameters), estimate
+    )
     upper = jnp.where(
         search.tridiagonal, jnp.minimum(bound, search.next_upper), search.next_upper
     )
@@ -367,33 +387,39 @@ def _judge_probe(problem: _Problem, search: _Search, ritz: _Ritz) -> _Search:
         index < k, jnp.eye(m, dtype=vectors.dtype), jnp.roll(vectors, k, axis=1)
     )
 
-    def search_again(search: _Search) -> _Search:
+    def search_again(search: _Search) -> tuple[_Search, Rotation]:
         used = index < j
         rayleigh = jnp.where(
             index < k, jnp.diagonal(basis.projected), jnp.roll(values, k)
         )
         best = jnp.argsort(jnp.where(used, rayleigh, -jnp.inf), descending=True)
-        return search._replace(
-            krylov=krylov.reopen(basis, beside[:, best], k),
+        reopened, rotation = krylov.reopen(basis, beside[:, best], k)
+        search = search._replace(
+            krylov=reopened,
             num_starts=jnp.full((), k, jnp.int32),
             next_upper=jnp.full_like(upper, jnp.inf),
             probing=jnp.zeros((), bool),
         )
+        return search, rotation
 
-    def restart(search: _Search) -> _Search:
+    def restart(search: _Search) -> tuple[_Search, Rotation]:
         # The locked vectors stay, the probe is compressed to its own leading ones.
         kept = k + (m - k - 1) // 2
-        return search._replace(
-            krylov=krylov.compress(basis, beside, kept, keep_pending=True),
-            tridiagonal=jnp.zeros((), bool),
-        )
+        shorter, rotation = krylov.compress(basis, beside, kept, keep_pending=True)
+        search = search._replace(krylov=shorter, tridiagonal=jnp.zeros((), bool))
+        return search, rotation
 
-    full = (j + basis.pending >= m) & (m < num_parameters)
-    search = jax.lax.cond(full & ~again & ~done, restart, lambda search: search, search)
-    return jax.lax.cond(again, search_again, lambda search: search, search)
+    def go_on(search: _Search) -> tuple[_Search, Rotation]:
+        return search, krylov.no_rotation(basis)
+
+    full = (j + basis.pending >= m) & (m < num_parameters) & ~done
+    action = jnp.where(again, 2, full.astype(jnp.int32))
+    return jax.lax.switch(action, [go_on, restart, search_again], search)
 
 
-def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.Array:
+def _upper_bound(
+    problem: _Problem, search: _Search, largest: jax.Array, num_parameters: int
+) -> jax.Array:
     """Bound the deflated operator's largest eigenvalue by its Lanczos polynomial.
 
     The smallest lambda of a grid above the probe's largest Ritz value at which some
@@ -403,7 +429,6 @@ def _upper_bound(problem: _Problem, search: _Search, largest: jax.Array) -> jax.
     """
     k, basis = problem.k, search.krylov
     m, dtype = basis.dropped.shape[0], largest.dtype
-    num_parameters = krylov.num_parameters(basis)
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     # 1/delta, for a random unit vector in the complement of the k locked ones.
     per_start = (2 * (num_parameters - k) / jnp.pi) ** 0.5
@@ -458,9 +483,9 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
     if krylov.num_parameters(basis) == k:  # there is no next one
         estimate, error = jnp.full_like(error, -jnp.inf), jnp.zeros_like(error)
     weights = jnp.where(locked, identity, vectors)[:, :k]
-    found = pytrees.combine(basis.columns, weights)
+    overlaps = krylov.matmul(pytrees.gram(basis.columns, basis.columns), weights)
     # One Newton-Schulz step towards (U^T U)^{-1/2} mends what restarts have cost.
-    mended = 1.5 * identity[:k, :k] - 0.5 * pytrees.gram(found, found)
+    mended = 1.5 * identity[:k, :k] - 0.5 * krylov.matmul(weights.T, overlaps)
     return Subspace(
         # Non-finite products must show in every number that depends on them.
         eigenvalues=jnp.where(
@@ -468,7 +493,7 @@ def _finish(problem: _Problem, search: _Search) -> Subspace:
             jnp.where(locked, search.eigenvalues, values[:k]),
             jnp.nan,
         ),
-        basis=pytrees.combine(found, mended),
+        basis=pytrees.combine(basis.columns, krylov.matmul(weights, mended)),
         residuals=jnp.sqrt(residuals**2 + rounding**2),
         next_eigenvalue=estimate,
         next_residual=error,

@@ -69,16 +69,16 @@ def start_from(krylov: Krylov, block: Any) -> Krylov:
 def ensure_pending(krylov: Krylov, key: jax.Array) -> Krylov:
     """Where nothing is pending, add a random direction outside all vectors so far."""
 
-    def draw(krylov: Krylov) -> Krylov:
-        direction = pytrees.random_normal(key, next_direction(krylov))
-        direction, _ = pytrees.orthogonalize(direction, krylov.columns)
+    def draw(columns: Any) -> Any:
+        direction = pytrees.random_normal(key, pytrees.row(columns, 0))
+        direction, _ = pytrees.orthogonalize(direction, columns)
         direction = pytrees.scaled(1 / pytrees.norm(direction), direction)
-        return krylov._replace(
-            columns=pytrees.with_row(krylov.columns, krylov.processed, direction),
-            pending=jnp.ones((), jnp.int32),
-        )
+        return pytrees.with_row(columns, krylov.processed, direction)
 
-    return jax.lax.cond(krylov.pending == 0, draw, lambda krylov: krylov, krylov)
+    return krylov._replace(
+        columns=pytrees.do_if(krylov.pending == 0, draw, krylov.columns),
+        pending=jnp.maximum(krylov.pending, 1),
+    )
 
 
 def next_direction(krylov: Krylov) -> Any:
@@ -119,15 +119,15 @@ def extend(krylov: Krylov, product: Any, norm: jax.Array) -> tuple[Krylov, jax.A
     place = j + krylov.pending
     eps = jnp.finfo(beta.dtype).eps
     keep = (beta > 4 * eps * jnp.maximum(size, norm)) & (place < m)
-    columns = jax.lax.cond(
-        keep,
-        lambda: pytrees.with_row(
-            krylov.columns,
-            jnp.minimum(place, m - 1),
-            pytrees.scaled(1 / jnp.where(keep, beta, 1), remainder),
-        ),
-        lambda: krylov.columns,
+    # Where it is not kept, the row is written back as it was.
+    row_index = jnp.minimum(place, m - 1)
+    direction = pytrees.scaled(1 / jnp.where(keep, beta, 1), remainder)
+    direction = jax.tree.map(
+        lambda new, old: jnp.where(keep, new, old),
+        direction,
+        pytrees.row(krylov.columns, row_index),
     )
+    columns = pytrees.with_row(krylov.columns, row_index, direction)
     index = _indices(krylov)
     column = along + jnp.where((index == place) & keep, beta, 0)
     projected = jnp.where((index == j)[None, :], column[:, None], krylov.projected)
@@ -170,14 +170,51 @@ def ritz(krylov: Krylov, low: Any = 0) -> tuple[jax.Array, jax.Array, jax.Array]
     return values, vectors, residuals
 
 
-def turn(krylov: Krylov, ritz_vector: jax.Array) -> Krylov:
+class Rotation(NamedTuple):
+    """A change of the columns, S <- S (I - 2 n n^T) W, that `rotate` carries out.
+
+    normal: [m], the unit vector n of a reflection, or 0.
+    matrix: [m, m], W; unused where `has_matrix` is false.
+    """
+
+    normal: jax.Array
+    matrix: jax.Array
+    has_matrix: jax.Array
+
+
+def no_rotation(krylov: Krylov) -> Rotation:
+    """Return the rotation that leaves everything as it is."""
+    zeros = jnp.zeros_like(krylov.projected)
+    return Rotation(zeros[0], zeros, jnp.zeros((), bool))
+
+
+def rotate(columns: Any, rotation: Rotation) -> Any:
+    """Carry out a rotation of the columns, in place where the compiler can."""
+    normal, matrix, has_matrix = rotation
+
+    def reflect(columns: Any) -> Any:
+        along = pytrees.combine(columns, normal)
+        return jax.tree.map(
+            lambda c, a: c - jnp.tensordot(2 * normal.astype(c.dtype), a, 0),
+            columns,
+            along,
+        )
+
+    columns = pytrees.do_if(jnp.any(normal != 0), reflect, columns)
+    return pytrees.do_if(has_matrix, lambda c: pytrees.rotate(c, matrix), columns)
+
+
+# The following change all fields but the columns, and return what is to be done there.
+
+
+def turn(krylov: Krylov, ritz_vector: jax.Array) -> tuple[Krylov, Rotation]:
     """Rotate the pending vectors so that the next direction is that of a residual.
+
+    A Householder reflection of Q. With one vector pending there is nothing to turn.
 
     Args:
       krylov: the decomposition.
       ritz_vector: [m], the y of a Ritz pair; its residual is Q B y.
-
-    A Householder reflection of Q. With one vector pending there is nothing to turn.
     """
     index, j = _indices(krylov), krylov.processed
     is_pending = (index >= j) & (index < j + krylov.pending)
@@ -187,24 +224,15 @@ def turn(krylov: Krylov, ritz_vector: jax.Array) -> Krylov:
     unit = jnp.where(length > 0, weights / jnp.where(length > 0, length, 1), first)
     # The sign that avoids cancellation: that of the direction does not matter.
     normal = unit + jnp.where(unit[j] >= 0, 1, -1).astype(unit.dtype) * first
-    scaled_normal = 2 / jnp.sum(normal**2) * normal
-
-    def reflect(krylov: Krylov) -> Krylov:
-        along = pytrees.combine(krylov.columns, normal)
-        columns = jax.tree.map(
-            lambda c, a: c - jnp.tensordot(scaled_normal.astype(c.dtype), a, 0),
-            krylov.columns,
-            along,
-        )
-        rows = jnp.outer(scaled_normal, matmul(normal, krylov.projected))
-        return krylov._replace(columns=columns, projected=krylov.projected - rows)
-
-    return jax.lax.cond(krylov.pending > 1, reflect, lambda krylov: krylov, krylov)
+    normal = jnp.where(krylov.pending > 1, normal / jnp.linalg.norm(normal), 0)
+    rows = jnp.outer(2 * normal, matmul(normal, krylov.projected))
+    rotation = no_rotation(krylov)._replace(normal=normal)
+    return krylov._replace(projected=krylov.projected - rows), rotation
 
 
 def compress(
     krylov: Krylov, ritz_vectors: jax.Array, kept: Any, keep_pending: Any
-) -> Krylov:
+) -> tuple[Krylov, Rotation]:
     """Replace the processed vectors by their leading Ritz vectors (a thick restart).
 
     Args:
@@ -220,25 +248,28 @@ def compress(
     source = index - kept + krylov.processed
     is_pending = (index >= kept) & (index < kept + pending)
     shift = (index[:, None] == source[None, :]) & is_pending[None, :]
-    rotation = to_ritz + shift.astype(to_ritz.dtype)
-    return krylov._replace(
-        columns=pytrees.combine(krylov.columns, rotation),
-        projected=matmul(rotation.T, matmul(krylov.projected, to_ritz)),
+    matrix = to_ritz + shift.astype(to_ritz.dtype)
+    shorter = krylov._replace(
+        projected=matmul(matrix.T, matmul(krylov.projected, to_ritz)),
         processed=jnp.asarray(kept, jnp.int32),
         pending=pending,
         dropped=matmul(krylov.dropped, jnp.abs(to_ritz)),
     )
+    return shorter, Rotation(jnp.zeros_like(matrix[0]), matrix, jnp.ones((), bool))
 
 
-def reopen(krylov: Krylov, ritz_vectors: jax.Array, kept: int) -> Krylov:
+def reopen(
+    krylov: Krylov, ritz_vectors: jax.Array, kept: int
+) -> tuple[Krylov, Rotation]:
     """Start anew from the leading Ritz vectors: all of them pending, none processed."""
-    shorter = compress(krylov, ritz_vectors, kept, keep_pending=False)
-    return shorter._replace(
+    shorter, rotation = compress(krylov, ritz_vectors, kept, keep_pending=False)
+    reopened = shorter._replace(
         projected=jnp.zeros_like(shorter.projected),
         processed=jnp.zeros((), jnp.int32),
         pending=jnp.asarray(kept, jnp.int32),
         dropped=jnp.zeros_like(shorter.dropped),
     )
+    return reopened, rotation
 
 
 def num_parameters(krylov: Krylov) -> int:

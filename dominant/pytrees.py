@@ -7,6 +7,7 @@ formed. Non-floating leaves of the parameters are None in vectors and blocks.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,6 +83,20 @@ def require_same_structure(tree: Tree, reference: Tree, name: str, other: str) -
             )
 
 
+def do_if(condition: jax.Array, function: Callable[[Any], Any], operand: Any) -> Any:
+    """Return `function(operand)` if the condition holds, else the operand.
+
+    For large operands. `lax.cond` gives each branch buffers of its own, so what merely
+    passes through is copied; a loop of one turn or none leaves it in place. Under vmap
+    with a batched condition nothing runs where no member needs it.
+    """
+
+    def turn(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        return jnp.zeros_like(carry[0]), function(carry[1])
+
+    return jax.lax.while_loop(lambda carry: carry[0], turn, (condition, operand))[1]
+
+
 # --- vectors --------------------------------------------------------------------------
 
 
@@ -151,12 +166,31 @@ def with_row(block: Tree, i: Any, vector: Tree) -> Tree:
 
 
 def gram(a: Tree, b: Tree) -> jax.Array:
-    """Return the inner products A^T B, [m, p], of two blocks."""
+    """Return the inner products A^T B, [m, p], of two blocks.
+
+    Slice by slice, since XLA transposes what it multiplies.
+    """
     dtype = scalar_dtype(a)
 
-    def leaf_gram(x: jax.Array, y: jax.Array) -> jax.Array:
+    def slice_gram(x: jax.Array, y: jax.Array) -> jax.Array:
         axes = tuple(range(1, x.ndim))
         return jnp.tensordot(x, y, (axes, axes), precision=HIGHEST).astype(dtype)
+
+    def leaf_gram(x: jax.Array, y: jax.Array) -> jax.Array:
+        axis, num_slices = _slicing(x.shape)
+        if num_slices == 1 or 1 in (len(x), len(y)):
+            return slice_gram(x, y)
+        x, y = (_split(b, axis, num_slices) for b in (x, y))
+
+        def add_slice(i: Any, total: jax.Array) -> jax.Array:
+            parts = (
+                jax.lax.dynamic_index_in_dim(b, i, axis + 1, keepdims=False)
+                for b in (x, y)
+            )
+            return total + slice_gram(*parts)
+
+        zero = jnp.zeros((len(x), len(y)), dtype)
+        return jax.lax.fori_loop(0, num_slices, add_slice, zero)
 
     products = jax.tree.leaves(jax.tree.map(leaf_gram, a, b))
     if not products:
@@ -179,19 +213,76 @@ def combine(block: Tree, weights: jax.Array) -> Tree:
     return jax.tree.map(leaf_combine, block)
 
 
+def rotate(block: Tree, matrix: jax.Array) -> Tree:
+    """Return the block B W for a square W, slice by slice: in place where XLA can."""
+
+    def rotate_leaf(b: jax.Array) -> jax.Array:
+        w = matrix.astype(b.dtype)
+        axis, num_slices = _slicing(b.shape)
+        if num_slices == 1:
+            return jnp.tensordot(w, b, (0, 0), precision=HIGHEST)
+
+        def rotate_slice(i: Any, view: jax.Array) -> jax.Array:
+            part = jax.lax.dynamic_index_in_dim(view, i, axis + 1, keepdims=False)
+            part = jnp.tensordot(w, part, (0, 0), precision=HIGHEST)
+            return jax.lax.dynamic_update_index_in_dim(view, part, i, axis + 1)
+
+        view = _split(b, axis, num_slices)
+        return jax.lax.fori_loop(0, num_slices, rotate_slice, view).reshape(b.shape)
+
+    return jax.tree.map(rotate_leaf, block)
+
+
+def _slicing(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Choose an axis (not the first) and a number of slices, at most 8."""
+    divisors = [_largest_divisor(length) for length in shape[1:]]
+    num_slices = max(divisors, default=1)
+    return (1 + divisors.index(num_slices) if divisors else 0), num_slices
+
+
+def _split(b: jax.Array, axis: int, num_slices: int) -> jax.Array:
+    """Split an axis into (entries, slices): slice i is index i of the second one.
+
+    Slices take every c-th entry, so that where the axis is sharded each device has its
+    part of each slice.
+    """
+    entries = b.shape[axis] // num_slices
+    return b.reshape(*b.shape[:axis], entries, num_slices, *b.shape[axis + 1 :])
+
+
+def _largest_divisor(length: int) -> int:
+    """Return the largest divisor of `length` that is at most 8."""
+    return max(d for d in range(1, 9) if length % d == 0) if length else 1
+
+
 def orthogonalize(vector: Tree, block: Tree) -> tuple[Tree, jax.Array]:
     """Remove a vector's part in an orthonormal block (zero vectors in it are ignored).
 
-    Classical Gram-Schmidt, twice: one pass leaves an error of eps |v| / |remainder|.
+    Classical Gram-Schmidt in two passes, and up to two more while the vector shrinks: a
+    pass leaves an error of about eps sqrt(n) |v| / |remainder|, so that two do not make
+    a remainder at rounding level orthogonal.
 
     Returns:
       The remainder and the coefficients [m] of the removed part.
     """
-    first = coefficients(block, vector)
-    vector = axpy(-jnp.ones((), first.dtype), combine(block, first), vector)
-    second = coefficients(block, vector)
-    vector = axpy(-jnp.ones((), first.dtype), combine(block, second), vector)
-    return vector, first + second
+
+    def unfinished(carry: tuple) -> jax.Array:
+        _, _, length, last_length, num_passes = carry
+        shrinks = (length < 0.5 * last_length) & (num_passes < 4)
+        return (num_passes < 2) | shrinks
+
+    def remove(carry: tuple) -> tuple:
+        vector, total, length, _, num_passes = carry
+        part = coefficients(block, vector)
+        vector = axpy(-jnp.ones((), part.dtype), combine(block, part), vector)
+        return vector, total + part, norm(vector), length, num_passes + 1
+
+    vector = wide(vector)
+    length = norm(vector)
+    zeros = jnp.zeros(jax.tree.leaves(block)[0].shape[0], length.dtype)
+    start = (vector, zeros, length, length, jnp.zeros((), jnp.int32))
+    vector, total, *_ = jax.lax.while_loop(unfinished, remove, start)
+    return vector, total
 
 
 def orthonormalize(block: Tree) -> tuple[Tree, jax.Array]:

@@ -189,14 +189,9 @@ def track_subspace(
         due = (state.refreshes == 0) | refresh.due(state)
         if axis_name is not None:
             due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
-        # A loop of one or no turn. A `cond` would copy the basis at each step, which
-        # costs as much as several plain SGD steps on a small MLP, and would become a
-        # select under vmap: a solve at each step.
-        _, state = jax.lax.while_loop(
-            lambda carry: carry[0],
-            lambda carry: (jnp.zeros_like(carry[0]), solve(carry[1])),
-            (due, state),
-        )
+        # No `cond`: its copy of the basis costs as much as several plain SGD steps on a
+        # small MLP, and under vmap it becomes a select, with a solve at each step.
+        state = pytrees.do_if(due, solve, state)
         updates, inner_state = inner.update(
             updates,
             state.inner_state,
