@@ -128,8 +128,8 @@ def top_eigenspace(
 
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
     with a probability of at most 1e-4 over the random start of that probe. The probe
-    ends when a third of the gap at k is certified (all but the rest), or it turned out
-    that there is none, or lambda_{k+1} itself has converged.
+    ends when at least a third of the gap at k is certified, or it has turned out that
+    there is none, or lambda_{k+1} itself has converged.
 
     Memory: max(2 k + 2, k + 12) columns (block_size - 1 more), the k vectors of the
     result, and about three vectors of workspace.

@@ -13,7 +13,7 @@ from dominant.eigenspace import top_eigenspace
 from dominant.projections import require_unmasked
 from dominant.subspace import Subspace, alignment, error_bound, principal_angles
 
-_SAFETY, _MAX_GROWTH = 0.95, 10.0
+_SAFETY, _MAX_GROWTH = 0.95, 20.0
 
 
 class TrackSubspaceState(NamedTuple):
@@ -80,7 +80,7 @@ def adaptive(
     residuals over their gaps (`error_bound`; without it, a basis that merely still
     passes the tolerance would look as if it stood still). The next interval is the one
     at which this sum would reach 0.95 max_angle, had the angle grown in proportion to
-    the time; it grows by no more than a factor of 10. When the sum was too large the
+    the time; it grows by no more than a factor of 20. When the sum was too large the
     interval shrinks by the square of the excess, since the angle may have grown like
     the square root of the time, as in diffusion.
 

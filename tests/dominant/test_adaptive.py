@@ -81,7 +81,7 @@ def test_a_jump_shrinks_the_interval_at_once():
 def test_growth_is_gradual():
     states = track(np.zeros(2000), dominant.adaptive(0.1, max_interval=1000))
     interval = np.asarray(states.interval)
-    assert list(dict.fromkeys(interval.tolist())) == [1, 10, 100, 1000]
+    assert list(dict.fromkeys(interval.tolist())) == [1, 20, 400, 1000]
 
 
 def test_intervals_stay_between_the_limits():

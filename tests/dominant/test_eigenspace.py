@@ -225,11 +225,11 @@ def test_bound_is_useful_where_the_gap_is_wide(n, dtype):
     found = jitted(matrix, k=zoo.K, tol=tol, max_matvecs=BUDGET[n])
     reference = zoo.reference(matrix)
     above = float(found.next_eigenvalue) + float(found.next_residual)
-    assert above <= reference.eigenvalues[zoo.K] + 0.5 * reference.gap(zoo.K)
+    assert above <= reference.eigenvalues[zoo.K] + 2 / 3 * reference.gap(zoo.K)
     allowed = np.linalg.norm(tol * reference.eigenvalues[: zoo.K])
     floor = floor_of(found, reference)
     bound = float(dominant.error_bound(found))
-    assert bound <= 2 * (allowed + 10 * floor) / reference.gap(zoo.K)
+    assert bound <= 3 * (allowed + 10 * floor) / reference.gap(zoo.K)
 
 
 # --- networks ---

