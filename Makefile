@@ -32,12 +32,12 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train data bench test test-all lint format types clean
+.PHONY: help venv run train data bench bench-tracking test test-all lint format types clean
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
 	@echo '  ARGS=...        more arguments for run, train, bench, test and test-all'
@@ -60,6 +60,9 @@ data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATA
 
 bench: $(READY) $(INSTALLED)-peers  ## Compare the eigensolver with others, on the CPU
 	$(VENV_PYTHON) -m experiments.benchmarks.main --out=runs/benchmarks $(ARGS)
+
+bench-tracking: $(READY)  ## Measure what tracking costs a training step
+	$(VENV_PYTHON) -m experiments.benchmarks.tracking --out=runs/tracking $(ARGS)
 
 test: $(READY)  ## Run the tests, without the slow ones
 	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) -m 'not slow' $(ARGS)

@@ -111,8 +111,8 @@ def spectrum(
 ) -> Metrics:
     """Return the top 2k eigenvalues of the Hessian and their residuals.
 
-    For a figure, not for a projection: at most 5 k products, no certificate. On MLP/
-    MNIST-5k that brings the eigenvalues to a relative error of 1e-3; the residuals tell.
+    For a figure, not for a projection: at most 5 k products, no certificate. On the
+    MNIST-5k MLP the eigenvalues then have relative errors of 1e-3; the residuals tell.
     """
     k = subspace.eigenvalues.shape[0]
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
