@@ -67,9 +67,15 @@ def measure(with_exact: bool) -> dict[str, Any]:
     """Return all that is measured, as a JSON object."""
     task = tasks.classification(mlp_mnist.get_config().task)
     params = _sgd(task, task.init(jax.random.key(0)), _WARMUP)
-    results: dict[str, Any] = _times(task, params)
-    results["num_train"] = task.num_train
-    results["tracked"] = []
+    timers = _timers(task, params)
+    samples: dict[str, list[float]] = {name: [] for name in timers}
+
+    def take_times() -> None:
+        for name, timer in timers.items():
+            samples[name].append(timer())
+
+    results: dict[str, Any] = {"num_train": task.num_train, "tracked": []}
+    take_times()
     for max_angle, num_examples in _SETTINGS:
         tracked = _track(
             task,
@@ -88,6 +94,12 @@ def measure(with_exact: bool) -> dict[str, Any]:
             "step": tracked.seconds / _STEPS,
         }
         results["tracked"].append(row)
+        # In between, since a shared machine changes its pace.
+        take_times()
+    medians = {name: float(np.median(values)) for name, values in samples.items()}
+    results["sgd"] = medians["sgd"]
+    results["projection"] = medians["projected"] - medians["sgd"]
+    results["hvp"] = medians["hvp"]
     if with_exact:
         results["exact"] = _against_exact(task, params)
     return results
@@ -160,8 +172,8 @@ def _sgd(task: Task, params: Any, num_steps: int) -> Any:
     return run(params, _batches(0, num_steps, task.num_train), task.train)
 
 
-def _times(task: Task, params: Any) -> dict[str, float]:
-    """Return the seconds of a plain step, of what projecting adds, and of a product."""
+def _timers(task: Task, params: Any) -> dict[str, Callable[[], float]]:
+    """Return what measures the seconds of a step, a projected one, and a product."""
     batches = _batches(_WARMUP, _TIMED_STEPS, task.num_train)
     matvec_of = dominant.hessian(task.loss_fn)
     subspace = jax.jit(
@@ -190,13 +202,11 @@ def _times(task: Task, params: Any) -> dict[str, float]:
     plain = steps_with(optax.with_extra_args_support(optax.identity()))
     projected = steps_with(dominant.bulk_project())
     arguments = (params, subspace, task.train)
-    seconds = {
-        "sgd": _median_seconds(plain, *arguments) / _TIMED_STEPS,
-        "projected": _median_seconds(projected, *arguments) / _TIMED_STEPS,
-        "hvp": _median_seconds(products, *arguments) / K,
+    return {
+        "sgd": lambda: _median_seconds(plain, *arguments) / _TIMED_STEPS,
+        "projected": lambda: _median_seconds(projected, *arguments) / _TIMED_STEPS,
+        "hvp": lambda: _median_seconds(products, *arguments) / K,
     }
-    seconds["projection"] = seconds.pop("projected") - seconds["sgd"]
-    return seconds
 
 
 def _median_seconds(function: Callable, *arguments: Any) -> float:
