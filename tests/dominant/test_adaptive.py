@@ -64,7 +64,8 @@ def test_a_space_that_turns_steadily_stays_within_the_angle(name):
 
 
 def test_a_jump_shrinks_the_interval_at_once():
-    steps, jump, rate = 2000, 1000, 0.005
+    # Just after a refresh, and intervals are 200 by then.
+    steps, jump, rate = 2000, 1025, 0.005
     angles = rate * np.maximum(np.arange(steps) - jump, 0)
     states = track(angles, dominant.adaptive(0.1, max_interval=200))
     refreshed = np.flatnonzero(np.diff(np.asarray(states.refreshes)) > 0) + 1
