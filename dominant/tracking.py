@@ -180,7 +180,8 @@ def track_subspace(
         **extra: Any,
     ) -> tuple[Any, TrackSubspaceState]:
         _check_arguments(updates, params, curvature_data)
-        extra.setdefault("gradient", updates)
+        if extra.get("gradient") is None:
+            extra["gradient"] = updates
 
         def solve(state: TrackSubspaceState) -> TrackSubspaceState:
             matvec = curvature(params, curvature_data)

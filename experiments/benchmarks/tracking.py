@@ -38,14 +38,13 @@ _EXACT_STEPS = 1000
 class Tracked(NamedTuple):
     """A tracked stretch of training.
 
-    angles: radians, of the basis in use to the exact one, at spot checks. ages: their
-    steps since the refresh. seconds: of the training alone, compilation apart.
+    angles: radians, of the basis in use to the exact one, at spot checks. seconds: of
+    the training alone, compilation apart.
     """
 
     params: Any
     state: dominant.TrackSubspaceState
     angles: list[float]
-    ages: list[int]
     seconds: float
 
 
@@ -257,7 +256,7 @@ def _track(
     batches = _batches(_WARMUP, num_steps, task.num_train)
     batches = batches.reshape(-1, _SPOT_CHECK_EVERY, _BATCH)
     jax.block_until_ready(run(params, state, batches[0], task.train, some))
-    seconds, angles, ages = 0.0, [], []
+    seconds, angles = 0.0, []
     for chosen in batches:
         start = time.perf_counter()
         params, state = jax.block_until_ready(
@@ -265,8 +264,7 @@ def _track(
         )
         seconds += time.perf_counter() - start
         angles.append(float(angle_to_exact(params, state.subspace, task.train)))
-        ages.append(int(state.steps_since_refresh))
-    return Tracked(params, state, angles, ages, seconds)
+    return Tracked(params, state, angles, seconds)
 
 
 def _against_exact(task: Task, params: Any) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def test_products_from_outside_give_the_eigenspace(name, block_size):
     assert products.passes <= products.products
 
 
-def test_one_at_a_time_is_top_eigenspace_bit_for_bit():
-    """In one program: two compilations of a sum may round differently."""
+def test_steps_in_a_loop_are_top_eigenspace():
+    """To rounding: two compilations of a sum may round differently."""
     matrix = jnp.asarray(zoo.matrix("gapped"), jnp.float32)
     like = zoo.like(len(matrix), matrix.dtype)
     matvec = zoo.matvec(matrix)
@@ -145,6 +145,24 @@ def test_nonfinite_products_end_the_solve():
     found = solve_outside(matrix, poisoned, block_size=2)
     assert products.passes == 3
     assert np.any(np.isnan(found.eigenvalues))
+
+
+def test_a_solve_holds_its_columns_once():
+    """No copy of the columns in a branch, a product or a restart."""
+    k, shape = 10, (160, 160)
+    diagonal = jnp.linspace(0, 1, 160 * 160, dtype=jnp.float32).reshape(shape)
+
+    def solve(diagonal):
+        return dominant.top_eigenspace(lambda v: diagonal * v, diagonal, k)
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        compiled = jax.jit(solve).lower(diagonal).compile()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    workspace = compiled.memory_analysis().temp_size_in_bytes / (4 * diagonal.size)
+    assert workspace <= (2 * k + 2) + 6
 
 
 @pytest.mark.parametrize("block_size", [0, K + 1])
