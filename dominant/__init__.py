@@ -17,6 +17,7 @@ from dominant.curvature import gradient_second_moment as gradient_second_moment
 from dominant.curvature import hessian as hessian
 from dominant.curvature import hvp as hvp
 from dominant.curvature import in_batches as in_batches
+from dominant.curvature import in_dtype as in_dtype
 from dominant.curvature import preconditioned as preconditioned
 from dominant.curvature import restrict as restrict
 from dominant.density import spectral_density as spectral_density

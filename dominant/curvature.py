@@ -6,6 +6,13 @@ data)` linearizes once at `params`; each application of the matvec then costs ab
 derivative's forward and backward pass, at the price of keeping the linearization's
 intermediate values in memory (`in_batches` bounds them).
 
+Matrix products run at `precision="highest"` (full float32) unless told otherwise: the
+defaults of GPU and TPU (TF32, bfloat16) spoil relative residuals of 1e-3. Any name that
+`jax.default_matmul_precision` knows will do, "tensorfloat32" and "bfloat16" for speed;
+the CPU computes in float32 whatever the name. `in_dtype` goes further and computes the
+whole curvature in a narrower type, on every backend. What either costs in accuracy
+stands in docs/curvature.md. Vectors and inner products stay in float32 or wider.
+
 Symbols: theta the params, N the number of examples on the data's leading axis,
 f(theta) = predict_fn(theta, data) the outputs, l = output_loss_fn(f, data) the mean
 loss, J the Jacobian of f, L(theta) = loss_fn(theta, data) the mean loss.
@@ -30,9 +37,10 @@ PredictFn = Callable[[Params, Data], Any]
 OutputLossFn = Callable[[Any, Data], jax.Array]
 Select = Callable[[Any, Any], bool]
 
-# GPU and TPU matmul defaults (TF32, bfloat16) spoil relative residuals of 1e-3. A
-# context at trace time, so that no global setting of the user is touched.
-_highest_precision = jax.default_matmul_precision
+HIGHEST = "highest"
+
+# A context at trace time, so that no global setting of the user is touched.
+_matmul_precision = jax.default_matmul_precision
 
 
 def _of_floats(fn: Callable, params: Params, data: Data) -> tuple[Callable, Params]:
@@ -41,12 +49,12 @@ def _of_floats(fn: Callable, params: Params, data: Data) -> tuple[Callable, Para
     return lambda x: fn(pytrees.merge(x, params), data), floats
 
 
-def _as_matvec(product: Matvec, floats: Params) -> Matvec:
+def _as_matvec(product: Matvec, floats: Params, precision: str = HIGHEST) -> Matvec:
     """Let a linear map on the params' own dtypes act on vectors in float32 or wider."""
 
     def matvec(v: Params) -> Params:
         pytrees.require_same_structure(v, floats, "the vector", "the params")
-        with _highest_precision("highest"):
+        with _matmul_precision(precision):
             return pytrees.like(product(pytrees.like(v, floats)), v)
 
     return matvec
@@ -79,19 +87,26 @@ def hvp(loss_fn: LossFn, params: Params, v: Params, data: Data) -> Params:
     return _as_matvec(product, floats)(v)
 
 
-def hessian(loss_fn: LossFn) -> Curvature:
-    """Return the curvature H = d^2 L / d theta^2 of `loss_fn(params, data)`."""
+def hessian(loss_fn: LossFn, *, precision: str = HIGHEST) -> Curvature:
+    """Return the curvature H = d^2 L / d theta^2 of `loss_fn(params, data)`.
+
+    Args:
+      loss_fn: `(params, data) -> scalar`, the mean over the examples.
+      precision: of the matrix products, see the module's text.
+    """
 
     def curvature(params: Params, data: Data) -> Matvec:
         loss, floats = _of_floats(loss_fn, params, data)
-        with _highest_precision("highest"):
+        with _matmul_precision(precision):
             _, product = jax.linearize(jax.grad(loss), floats)
-        return _as_matvec(product, floats)
+        return _as_matvec(product, floats, precision)
 
     return curvature
 
 
-def gauss_newton(predict_fn: PredictFn, output_loss_fn: OutputLossFn) -> Curvature:
+def gauss_newton(
+    predict_fn: PredictFn, output_loss_fn: OutputLossFn, *, precision: str = HIGHEST
+) -> Curvature:
     """Return the generalized Gauss-Newton curvature G = J^T (d^2 l / d f^2) J.
 
     Positive semi-definite where the loss is convex in the outputs (Schraudolph 2002).
@@ -99,23 +114,24 @@ def gauss_newton(predict_fn: PredictFn, output_loss_fn: OutputLossFn) -> Curvatu
     Args:
       predict_fn: `(params, data) -> outputs`, outputs any tree.
       output_loss_fn: `(outputs, data) -> scalar`, the mean over the examples.
+      precision: of the matrix products, see the module's text.
     """
 
     def curvature(params: Params, data: Data) -> Matvec:
         predict, floats = _of_floats(predict_fn, params, data)
-        with _highest_precision("highest"):
+        with _matmul_precision(precision):
             outputs, push = jax.linearize(predict, floats)
             pull = jax.linear_transpose(push, floats)
             _, output_hessian = jax.linearize(
                 jax.grad(lambda f: output_loss_fn(f, data)), outputs
             )
-        return _as_matvec(lambda v: pull(output_hessian(push(v)))[0], floats)
+        return _as_matvec(lambda v: pull(output_hessian(push(v)))[0], floats, precision)
 
     return curvature
 
 
 def functional_hessian(
-    predict_fn: PredictFn, output_loss_fn: OutputLossFn
+    predict_fn: PredictFn, output_loss_fn: OutputLossFn, *, precision: str = HIGHEST
 ) -> Curvature:
     """Return the functional Hessian F = sum_c (d l / d f_c) d^2 f_c / d theta^2.
 
@@ -125,25 +141,30 @@ def functional_hessian(
     Args:
       predict_fn: `(params, data) -> outputs`, outputs any tree.
       output_loss_fn: `(outputs, data) -> scalar`, the mean over the examples.
+      precision: of the matrix products, see the module's text.
     """
 
     def curvature(params: Params, data: Data) -> Matvec:
         predict, floats = _of_floats(predict_fn, params, data)
-        with _highest_precision("highest"):
+        with _matmul_precision(precision):
             c = jax.grad(lambda f: output_loss_fn(f, data))(predict(floats))
             _, product = jax.linearize(
                 jax.grad(lambda x: pytrees.dot(c, predict(x))), floats
             )
-        return _as_matvec(product, floats)
+        return _as_matvec(product, floats, precision)
 
     return curvature
 
 
-def gradient_second_moment(loss_fn: LossFn) -> Curvature:
+def gradient_second_moment(loss_fn: LossFn, *, precision: str = HIGHEST) -> Curvature:
     """Return Gamma = (1/N) sum_i g_i g_i^T over the examples' gradients g_i.
 
     With J the Jacobian of the N per-example losses this is J^T J / N. Example i's loss
     is `loss_fn(params, data[i:i+1])`.
+
+    Args:
+      loss_fn: `(params, data) -> scalar`, the mean over the examples.
+      precision: of the matrix products, see the module's text.
     """
 
     def curvature(params: Params, data: Data) -> Matvec:
@@ -154,10 +175,10 @@ def gradient_second_moment(loss_fn: LossFn) -> Curvature:
             return jax.vmap(loss_fn, (None, 0))(params, one)
 
         losses, floats = _of_floats(example_losses, params, data)
-        with _highest_precision("highest"):
+        with _matmul_precision(precision):
             _, push = jax.linearize(losses, floats)
             pull = jax.linear_transpose(push, floats)
-        return _as_matvec(lambda v: pull(push(v) / num_examples)[0], floats)
+        return _as_matvec(lambda v: pull(push(v) / num_examples)[0], floats, precision)
 
     return curvature
 
@@ -206,6 +227,29 @@ def in_batches(curvature: Curvature, batch_size: int) -> Curvature:
         return matvec
 
     return _Curvature(batched, functools.partial(domain, curvature))
+
+
+def in_dtype(curvature: Curvature, dtype: Any) -> Curvature:
+    """Return the same curvature, computed in a narrower floating-point type.
+
+    Params, data and vectors are rounded to `dtype` (float leaves only), and so is all
+    that is computed from them: a product has relative errors around the type's rounding
+    (bfloat16 4e-3), is linear only up to these, and needs half the memory. Residuals
+    that a solver reports are then those of the rounded products.
+
+    Args:
+      curvature: any.
+      dtype: e.g. `jnp.bfloat16`.
+    """
+
+    def rounded(tree: Any) -> Any:
+        floats = jax.tree.map(lambda x: jnp.asarray(x, dtype), pytrees.floating(tree))
+        return pytrees.merge(floats, tree)
+
+    def narrow(params: Params, data: Data) -> Matvec:
+        return curvature(rounded(params), rounded(data))
+
+    return _Curvature(narrow, functools.partial(domain, curvature))
 
 
 def preconditioned(curvature: Curvature, diagonal: Params) -> Curvature:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dominant import pytrees
-from dominant.curvature import Curvature, Matvec, domain
+from dominant.curvature import Curvature, domain
 from dominant.eigenspace import top_eigenspace
 from dominant.projections import require_unmasked
 from dominant.subspace import Subspace, alignment, error_bound, principal_angles
@@ -124,6 +124,7 @@ def track_subspace(
     refresh: RefreshPolicy,
     tol: float = 1e-3,
     axis_name: Any = None,
+    block_size: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
     """Track the top-k eigenspace of a curvature and hand it to `inner` as `subspace=`.
 
@@ -141,6 +142,7 @@ def track_subspace(
       tol: relative residual of each solve.
       axis_name: under `vmap(..., axis_name=...)`, e.g. over seeds: refresh all members
         when any is due, since a solve for one makes all wait.
+      block_size: products that a solve takes at once, see `top_eigenspace`.
 
     Returns:
       A transformation whose `update(updates, state, params, *, curvature_data,
@@ -185,7 +187,16 @@ def track_subspace(
 
         def solve(state: TrackSubspaceState) -> TrackSubspaceState:
             matvec = curvature(params, curvature_data)
-            return _refreshed(state, matvec, extra["gradient"], k, refresh, tol)
+            new = top_eigenspace(
+                matvec,
+                pytrees.row(state.subspace.basis, 0),
+                k,
+                key=jax.random.fold_in(jax.random.key(0), state.refreshes),
+                start=_start(state, tol, block_size),
+                tol=tol,
+                block_size=block_size,
+            )
+            return _refreshed(state, new, extra["gradient"], refresh)
 
         due = (state.refreshes == 0) | refresh.due(state)
         if axis_name is not None:
@@ -221,41 +232,31 @@ def _no_subspace(vector: Any, k: int) -> Subspace:
     )
 
 
-def _start(state: TrackSubspaceState, tol: float) -> Any:
-    """Choose the block that a refresh starts from, by how far the last one turned.
+def _start(state: TrackSubspaceState, tol: float, block_size: int) -> Subspace:
+    """Choose what a refresh starts from, by how far the last one turned the basis.
 
     The old basis, if it is likely to pass the tolerance still: k products then do.
     Otherwise the sum of its vectors: the Krylov space of one vector contains higher
-    powers of H than that of a block of k for the same number of products.
+    powers of H than that of a block of k for the same number of products. But products
+    of one vector cannot be taken several at once.
     """
-    basis = state.subspace.basis
+    if block_size > 1:
+        return state.subspace
     has_moved = (state.angle > tol) & (state.refreshes > 1)
 
     def choose(b: jax.Array) -> jax.Array:
         total = jnp.zeros_like(b).at[0].set(jnp.sum(b, axis=0))
         return jnp.where(has_moved, total, b)
 
-    return jax.tree.map(choose, basis)
+    basis = jax.tree.map(choose, state.subspace.basis)
+    return state.subspace._replace(basis=basis)
 
 
 def _refreshed(
-    state: TrackSubspaceState,
-    matvec: Matvec,
-    gradient: Any,
-    k: int,
-    refresh: RefreshPolicy,
-    tol: float,
+    state: TrackSubspaceState, new: Subspace, gradient: Any, refresh: RefreshPolicy
 ) -> TrackSubspaceState:
-    """Solve anew; keep the old basis if the solve met non-finite numbers."""
+    """Take over a new subspace; keep the old one if the new one is not finite."""
     old = state.subspace
-    new = top_eigenspace(
-        matvec,
-        pytrees.row(old.basis, 0),
-        k,
-        key=jax.random.fold_in(jax.random.key(0), state.refreshes),
-        start=old._replace(basis=_start(state, tol)),
-        tol=tol,
-    )
     failed = ~jnp.all(jnp.isfinite(new.eigenvalues) & jnp.isfinite(new.residuals))
     spent = new.num_matvecs
     new = jax.tree.map(

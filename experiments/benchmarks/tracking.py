@@ -1,11 +1,12 @@
 """Measure what tracking costs over a stretch of training, and how stale the basis gets.
 
-    TFDS_DATA_DIR=... python -m experiments.benchmarks.tracking --out=FOLDER [--exact]
+    TFDS_DATA_DIR=... python -m experiments.benchmarks.tracking --out=FOLDER
+        [--exact] [--quick]
 
 trains Bulk-SGD on MLP/MNIST-5k from step 2,000 on with the adaptive policy, and writes
 `tracking.json` and `tracking.md`. All times are medians within this one run.
 With --exact also Bulk- and Dom-SGD with the exact basis of each step, for comparison:
-tens of thousands of Hessian-vector products.
+tens of thousands of Hessian-vector products. With --quick, a tiny problem instead.
 """
 
 import argparse
@@ -21,18 +22,49 @@ import numpy as np
 import optax
 
 import dominant
+from configs import quickstart
 from configs.tiny_subspaces import mlp_mnist
 from experiments import tasks
 from experiments.tasks import Task
 
 K = 10
 _RATE, _BATCH = 0.01, 50
-_WARMUP, _STEPS = 2000, 5000
-_SPOT_CHECK_EVERY = 250
 _TIMED_STEPS, _REPEATS = 200, 5
-# max_angle, and how many examples the curvature is taken on.
-_SETTINGS = ((0.1, 5000), (0.3, 5000), (0.1, 1000), (0.3, 1000))
-_EXACT_STEPS = 1000
+
+
+class Scale(NamedTuple):
+    """How much is measured.
+
+    task: of a config. warmup: plain SGD steps before. steps: with the tracker.
+    settings: pairs of max_angle and the share of the examples for the curvature.
+    spot_check_every: steps from one comparison with the exact basis to the next.
+    exact_steps: how many with the exact basis of each.
+    """
+
+    task: Any
+    warmup: int
+    steps: int
+    settings: Sequence[tuple[float, float]]
+    spot_check_every: int
+    exact_steps: int
+
+
+FULL = Scale(
+    task=mlp_mnist.get_config().task,
+    warmup=2000,
+    steps=5000,
+    settings=((0.1, 1.0), (0.3, 1.0), (0.1, 0.2), (0.3, 0.2)),
+    spot_check_every=250,
+    exact_steps=1000,
+)
+QUICK = Scale(
+    task=quickstart.get_config().task,
+    warmup=100,
+    steps=40,
+    settings=((0.1, 1.0), (0.1, 0.5)),
+    spot_check_every=20,
+    exact_steps=20,
+)
 
 
 class Tracked(NamedTuple):
@@ -53,35 +85,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="experiments.benchmarks.tracking")
     parser.add_argument("--out", required=True, type=Path, help="folder of the results")
     parser.add_argument("--exact", action="store_true", help="exact bases as well")
+    parser.add_argument("--quick", action="store_true", help="a tiny problem only")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    results = measure(args.exact)
+    results = measure(QUICK if args.quick else FULL, with_exact=args.exact)
     text = json.dumps(results, indent=1)
     (args.out / "tracking.json").write_text(text + "\n", encoding="utf-8")
     (args.out / "tracking.md").write_text(to_markdown(results), encoding="utf-8")
     print(to_markdown(results))
 
 
-def measure(with_exact: bool) -> dict[str, Any]:
+def measure(scale: Scale, *, with_exact: bool) -> dict[str, Any]:
     """Return all that is measured, as a JSON object."""
-    task = tasks.classification(mlp_mnist.get_config().task)
-    params = _sgd(task, task.init(jax.random.key(0)), _WARMUP)
-    timers = _timers(task, params)
+    task = tasks.classification(scale.task)
+    params = _sgd(task, task.init(jax.random.key(0)), scale.warmup)
+    timers = _timers(task, params, scale.warmup)
     samples: dict[str, list[float]] = {name: [] for name in timers}
 
     def take_times() -> None:
         for name, timer in timers.items():
             samples[name].append(timer())
 
-    results: dict[str, Any] = {"num_train": task.num_train, "tracked": []}
+    results: dict[str, Any] = {
+        "num_train": task.num_train,
+        "warmup": scale.warmup,
+        "steps": scale.steps,
+        "tracked": [],
+    }
     take_times()
-    for max_angle, num_examples in _SETTINGS:
+    for max_angle, share in scale.settings:
+        num_examples = int(share * task.num_train)
         tracked = _track(
             task,
             params,
             dominant.bulk_project(),
-            dominant.adaptive(max_angle, max_interval=_STEPS),
-            _STEPS,
+            dominant.adaptive(max_angle, max_interval=scale.steps),
+            scale,
             num_examples,
         )
         row = {
@@ -90,7 +129,7 @@ def measure(with_exact: bool) -> dict[str, Any]:
             "matvecs": int(tracked.state.total_matvecs),
             "refreshes": int(tracked.state.refreshes),
             "worst_angle": max(tracked.angles),
-            "step": tracked.seconds / _STEPS,
+            "step": tracked.seconds / scale.steps,
         }
         results["tracked"].append(row)
         # In between, since a shared machine changes its pace.
@@ -100,7 +139,8 @@ def measure(with_exact: bool) -> dict[str, Any]:
     results["projection"] = medians["projected"] - medians["sgd"]
     results["hvp"] = medians["hvp"]
     if with_exact:
-        results["exact"] = _against_exact(task, params)
+        shorter = scale._replace(steps=scale.exact_steps)
+        results["exact"] = _against_exact(task, params, shorter)
     return results
 
 
@@ -111,12 +151,13 @@ def to_markdown(results: dict[str, Any]) -> str:
         f"plain SGD step {1e3 * sgd:.2f} ms, projection {1e3 * projection:.2f} ms, "
         f"Hessian-vector product {1e3 * product:.1f} ms",
         "",
-        "| Bulk-SGD, 5,000 steps | HVPs | HVPs a step | refreshes | worst true angle | "
-        "ms a step | of its parts | in SGD steps |",
+        f"| Bulk-SGD, {results['steps']:,} steps from step {results['warmup']:,} | "
+        "HVPs | HVPs a step | refreshes | worst true angle | ms a step | "
+        "of its parts | in SGD steps |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in results["tracked"]:
-        a_step = row["matvecs"] / _STEPS
+        a_step = row["matvecs"] / results["steps"]
         share = row["curvature_examples"] / results["num_train"]
         parts = sgd + projection + a_step * share * product
         lines.append(
@@ -129,14 +170,15 @@ def to_markdown(results: dict[str, Any]) -> str:
     if "exact" in results:
         lines += [
             "",
-            "| 1,000 steps | loss, exact basis | loss, tracked basis | difference |",
-            "|---|--:|--:|--:|",
+            "| | steps | loss before | with the exact basis | with a tracked one | "
+            "difference |",
+            "|---|--:|--:|--:|--:|--:|",
         ]
         for mode, row in results["exact"].items():
             difference = row["tracked"] / row["exact"] - 1
             lines.append(
-                f"| {mode} (from {row['before']:.5f}) | {row['exact']:.5f} | "
-                f"{row['tracked']:.5f} | {difference:+.2%} |"
+                f"| {mode} | {row['steps']:,} | {row['before']:.5f} | "
+                f"{row['exact']:.5f} | {row['tracked']:.5f} | {difference:+.2%} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -171,9 +213,9 @@ def _sgd(task: Task, params: Any, num_steps: int) -> Any:
     return run(params, _batches(0, num_steps, task.num_train), task.train)
 
 
-def _timers(task: Task, params: Any) -> dict[str, Callable[[], float]]:
+def _timers(task: Task, params: Any, first_step: int) -> dict[str, Callable[[], float]]:
     """Return what measures the seconds of a step, a projected one, and a product."""
-    batches = _batches(_WARMUP, _TIMED_STEPS, task.num_train)
+    batches = _batches(first_step, _TIMED_STEPS, task.num_train)
     matvec_of = dominant.hessian(task.loss_fn)
     subspace = jax.jit(
         lambda p, train: dominant.top_eigenspace(matvec_of(p, train), p, K)
@@ -223,7 +265,7 @@ def _track(
     params: Any,
     projection: optax.GradientTransformation,
     refresh: dominant.RefreshPolicy,
-    num_steps: int,
+    scale: Scale,
     num_examples: int,
 ) -> Tracked:
     """Train with a tracked basis, and compare it with the exact one now and then.
@@ -253,8 +295,8 @@ def _track(
         return dominant.principal_angles(subspace, exact)[0]
 
     state = tx.init(params)
-    batches = _batches(_WARMUP, num_steps, task.num_train)
-    batches = batches.reshape(-1, _SPOT_CHECK_EVERY, _BATCH)
+    batches = _batches(scale.warmup, scale.steps, task.num_train)
+    batches = batches.reshape(-1, scale.spot_check_every, _BATCH)
     jax.block_until_ready(run(params, state, batches[0], task.train, some))
     seconds, angles = 0.0, []
     for chosen in batches:
@@ -267,17 +309,17 @@ def _track(
     return Tracked(params, state, angles, seconds)
 
 
-def _against_exact(task: Task, params: Any) -> dict[str, Any]:
+def _against_exact(task: Task, params: Any, scale: Scale) -> dict[str, Any]:
     """Compare losses after steps with the exact basis of each, and with a tracked."""
     projections = {"Bulk": dominant.bulk_project(), "Dom": dominant.dom_project()}
     policies = {"exact": dominant.every(1), "tracked": dominant.adaptive()}
     before = float(task.loss_fn(params, task.train))
-    losses: dict[str, Any] = {mode: {"before": before} for mode in projections}
+    losses: dict[str, Any] = {
+        mode: {"before": before, "steps": scale.steps} for mode in projections
+    }
     for mode, projection in projections.items():
         for name, refresh in policies.items():
-            tracked = _track(
-                task, params, projection, refresh, _EXACT_STEPS, task.num_train
-            )
+            tracked = _track(task, params, projection, refresh, scale, task.num_train)
             losses[mode][name] = float(task.loss_fn(tracked.params, task.train))
             losses[mode][f"{name}_matvecs"] = int(tracked.state.total_matvecs)
     return losses

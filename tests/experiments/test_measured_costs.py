@@ -1,0 +1,52 @@
+"""What `make bench-tracking` and `make bench-products` measure, on a tiny problem."""
+
+import json
+
+import pytest
+
+from experiments.benchmarks import products, tracking
+
+
+@pytest.fixture(autouse=True)
+def _fast_compilation(monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+def test_tracking_is_measured_and_compared_with_exact_bases(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_TIMED_STEPS", 5)
+    monkeypatch.setattr(tracking, "_REPEATS", 1)
+    tracking.main([f"--out={tmp_path}", "--quick", "--exact"])
+    results = json.loads((tmp_path / "tracking.json").read_text())
+    full, half = results["tracked"]
+    assert full["curvature_examples"] == results["num_train"]
+    assert half["curvature_examples"] == results["num_train"] // 2
+    for row in (full, half):
+        assert row["refreshes"] > 1
+        assert row["matvecs"] >= tracking.K * row["refreshes"]
+    # The exact basis is that of all examples.
+    assert 0 < full["worst_angle"] < 0.1 < half["worst_angle"]
+    for mode, row in results["exact"].items():
+        assert row["exact_matvecs"] > row["tracked_matvecs"]
+        assert row["tracked"] == pytest.approx(row["exact"], rel=0.02), mode
+    assert results["exact"]["Bulk"]["exact"] < results["exact"]["Dom"]["before"]
+    table = (tmp_path / "tracking.md").read_text()
+    assert f"| {full['matvecs']} |" in table
+    assert "| Dom | 20 |" in table
+
+
+def test_products_are_measured_by_block_and_by_precision(tmp_path, monkeypatch):
+    monkeypatch.setattr(products, "_REPEATS", 1)
+    products.main([f"--out={tmp_path}", "--quick"])
+    results = json.loads((tmp_path / "products.json").read_text())
+    assert all(seconds > 0 for seconds in results["seconds"].values())
+    full = results["precisions"]["float32"]
+    narrow = results["precisions"]["in_dtype(bfloat16)"]
+    assert full["product_error"] == 0
+    assert full["true"] <= 1.5 * full["stated"]
+    # A product in bfloat16 is off by some of its roundings, 2^-8 each; a solver that
+    # is given such products cannot know.
+    assert 2**-10 < narrow["product_error"] < 2**-4
+    assert narrow["true"] > 1.5 * full["stated"]
+    table = (tmp_path / "products.md").read_text()
+    assert "| 10 |" in table
+    assert "| in_dtype(bfloat16) |" in table
