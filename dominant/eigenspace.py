@@ -16,9 +16,13 @@ The bound is that of van Dorsselaer, Hochstenbach and van der Vorst (2000): afte
 steps from a unit vector whose component along the eigenvector of lambda is gamma, the
 Lanczos polynomial satisfies |p_s(lambda)| <= 1/|gamma|, and a random vector in
 dimension d has |gamma| <= delta with a probability of at most delta sqrt(2 d / pi).
+A thick restart is one with exact shifts (Morgan 1996): the next vector stays a
+polynomial of the first, with the Ritz values left behind among its zeros, so that the
+bound goes on to sharpen across restarts.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,8 +84,10 @@ class _Search(NamedTuple):
     norm: scalar, the largest |Ritz value| seen, an estimate of |H|.
     eigenvalues, residuals: [k], of the locked vectors.
     next_eigenvalue, next_upper: scalars, lower and upper bounds on lambda_{k+1}.
+    log_remainders: scalar, the sum of the logarithms of the probe's remainders.
+    roots, num_roots: [..] and int32 scalar, the Ritz values that the probe's
+      restarts have left behind.
     probing, done: bool scalars.
-    tridiagonal: bool scalar, whether the probe is still one unrestarted Lanczos run.
     num_matvecs: int32 scalar.
     """
 
@@ -94,8 +100,10 @@ class _Search(NamedTuple):
     residuals: jax.Array
     next_eigenvalue: jax.Array
     next_upper: jax.Array
+    log_remainders: jax.Array
+    roots: jax.Array
+    num_roots: jax.Array
     probing: jax.Array
-    tridiagonal: jax.Array
     done: jax.Array
     num_matvecs: jax.Array
 
@@ -129,7 +137,7 @@ def top_eigenspace(
     After convergence a few products more bound lambda_{k+1} from above; the bound fails
     with a probability of at most 1e-4 over the random start of that probe. The probe
     ends when at least a third of the gap at k is certified, or it has turned out that
-    there is none, or lambda_{k+1} itself has converged.
+    there is none, or lambda_{k+1} itself has converged and a certificate is far.
 
     Memory: max(2 k + 2, k + 12) columns (block_size - 1 more), the k vectors of the
     result, and about three vectors of workspace.
@@ -237,8 +245,10 @@ def _begin(
         residuals=zeros,
         next_eigenvalue=zeros[0] - jnp.inf,
         next_upper=zeros[0] + jnp.inf,
+        log_remainders=jnp.zeros_like(zeros[0]),
+        roots=jnp.zeros(problem.budget + num_columns, zeros.dtype),
+        num_roots=jnp.zeros((), jnp.int32),
         probing=jnp.zeros((), bool),
-        tridiagonal=jnp.zeros((), bool),
         done=jnp.zeros((), bool),
         num_matvecs=jnp.zeros((), jnp.int32),
     )
@@ -323,8 +333,9 @@ def _judge_residuals(
             eigenvalues=values[:k],
             residuals=residuals[:k],
             next_eigenvalue=jnp.where(j > k, values[min(k, m - 1)], -jnp.inf),
+            log_remainders=jnp.zeros_like(search.log_remainders),
+            num_roots=jnp.zeros((), jnp.int32),
             probing=jnp.ones((), bool),
-            tridiagonal=jnp.ones((), bool),
             done=jnp.asarray(num_parameters == k),
         )
         return search, rotation
@@ -366,21 +377,27 @@ def _judge_probe(
     margin = search.residuals[k - 1] + _threshold(problem, search.norm, 0)
     missed = values[0] > smallest + margin
     estimate = jnp.maximum(values[0], search.next_eigenvalue)
-    bound = jnp.maximum(
-        _upper_bound(problem, search, values[0], num_parameters), estimate
+    wanted = estimate + (smallest - estimate) * (2 / 3)
+    bound, progress, log_remainders = _upper_bound(
+        problem, search, values, wanted, num_parameters
     )
-    upper = jnp.where(
-        search.tridiagonal, jnp.minimum(bound, search.next_upper), search.next_upper
-    )
-    certified = upper - estimate <= (smallest - estimate) * (2 / 3)
+    upper = jnp.minimum(jnp.maximum(bound, estimate), search.next_upper)
+    certified = upper <= wanted
     no_gap = (estimate >= smallest - threshold) & (upper <= smallest + margin)
     everything = j == num_parameters
     found = residuals[0] <= _threshold(problem, search.norm, values[0])
-    answered = certified | no_gap | everything | (found & ~search.tridiagonal)
+    # Half of the way or more is done: then the rest costs no more than that has.
+    hopeless = found & (search.num_roots > 0) & (progress < 0.5)
+    answered = certified | no_gap | everything | hopeless
     # With too little left to start again, the budget ends the solve: unanswered.
     again = missed & (search.num_matvecs + k <= problem.budget)
     done = answered & ~missed
-    search = search._replace(next_eigenvalue=estimate, next_upper=upper, done=done)
+    search = search._replace(
+        next_eigenvalue=estimate,
+        next_upper=upper,
+        log_remainders=log_remainders,
+        done=done,
+    )
 
     # The locked vectors, then the probe's own Ritz vectors.
     beside = jnp.where(
@@ -406,7 +423,15 @@ def _judge_probe(
         # The locked vectors stay, the probe is compressed to its own leading ones.
         kept = k + (m - k - 1) // 2
         shorter, rotation = krylov.compress(basis, beside, kept, keep_pending=True)
-        search = search._replace(krylov=shorter, tridiagonal=jnp.zeros((), bool))
+        # Beyond those left behind stand meaningless values, until the next restart.
+        left_behind = jax.lax.dynamic_update_slice_in_dim(
+            search.roots, values[kept - k : m - k], search.num_roots, 0
+        )
+        search = search._replace(
+            krylov=shorter,
+            roots=left_behind,
+            num_roots=search.num_roots + (j - kept).astype(jnp.int32),
+        )
         return search, rotation
 
     def go_on(search: _Search) -> tuple[_Search, Rotation]:
@@ -418,53 +443,55 @@ def _judge_probe(
 
 
 def _upper_bound(
-    problem: _Problem, search: _Search, largest: jax.Array, num_parameters: int
-) -> jax.Array:
-    """Bound the deflated operator's largest eigenvalue by its Lanczos polynomial.
+    problem: _Problem,
+    search: _Search,
+    values: jax.Array,
+    wanted: jax.Array,
+    num_parameters: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Bound the deflated operator's largest eigenvalue by the probe's polynomial.
 
-    The smallest lambda of a grid above the probe's largest Ritz value at which some
-    p_i(lambda) exceeds 1/delta. The three-term recurrence is in ratios
-    r_i = p_i / p_{i-1} = (lambda - alpha_i - beta_{i-1} / r_{i-1}) / beta_i, so that
-    nothing overflows. All are positive above the largest Ritz value.
+    The next vector is p(H) times the first, p with the Ritz values and the roots as its
+    zeros and one over the product of all remainders in front, and it has norm 1. The
+    bound is the smallest lambda of a grid above the largest Ritz value, that is above
+    all zeros, at which p(lambda) exceeds 1/delta.
+
+    Returns:
+      The bound; how much of log(1/delta) is reached at `wanted`; and `log_remainders`
+      with the latest remainder.
     """
-    k, basis = problem.k, search.krylov
-    m, dtype = basis.dropped.shape[0], largest.dtype
+    k, basis, largest = problem.k, search.krylov, values[0]
+    dtype = largest.dtype
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     # 1/delta, for a random unit vector in the complement of the k locked ones.
-    per_start = (2 * (num_parameters - k) / jnp.pi) ** 0.5
-    log_target = jnp.log(per_start / FAILURE_PROBABILITY)
+    per_start = max(1.0, (2 * (num_parameters - k) / math.pi) ** 0.5)
+    log_target = math.log(per_start / FAILURE_PROBABILITY)
     rounding = jnp.maximum(4 * eps * search.norm, tiny)
     # Geometric, from rounding level to 8 |H|.
     offsets = jnp.logspace(jnp.log10(eps) - 1, 0, 256, dtype=dtype)
     grid = largest + 8 * jnp.maximum(search.norm, tiny / eps) * offsets
-    alphas = jnp.diagonal(basis.projected)
-    betas = jnp.append(jnp.abs(jnp.diagonal(basis.projected, -1)), 0)
+    grid = jnp.append(grid, wanted)
 
-    def step(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
-        log_p, highest, coupling = carry
-        last = i == basis.processed - 1
-        beta = jnp.where(last, basis.last_remainder, betas[i])
-        # Where the Krylov space ended, the next vector was drawn anew. Then the product
-        # of both chances has to be small: another factor `per_start`.
-        restarted = rounding * max(1.0, per_start)
-        beta = jnp.where(beta > rounding, beta, jnp.where(last, rounding, restarted))
-        ratio = jnp.maximum((grid - alphas[i] - coupling) / beta, tiny)
-        grown = log_p + jnp.log(ratio)
-        seen = i < basis.processed
-        return (
-            jnp.where(seen, grown, log_p),
-            jnp.where(seen, jnp.maximum(highest, grown), highest),
-            jnp.where(seen, beta / ratio, coupling),
-        ), None
+    def log_distances(zeros: jax.Array, count: jax.Array) -> jax.Array:
+        used = jnp.arange(len(zeros), dtype=jnp.int32)[:, None] < count
+        distances = jnp.maximum(grid[None, :] - zeros[:, None], tiny)
+        return jnp.sum(jnp.where(used, jnp.log(distances), 0), axis=0)
 
-    zero = jnp.zeros_like(grid)
-    (_, highest, _), _ = jax.lax.scan(
-        step, (zero, zero, zero), jnp.arange(k, m, dtype=jnp.int32)
-    )
-    bound = jnp.min(jnp.where(highest >= log_target.astype(dtype), grid, jnp.inf))
+    log_p = log_distances(values, basis.processed - k)
+    log_p += log_distances(search.roots, search.num_roots)
+    remainder = basis.last_remainder
+    log_p -= search.log_remainders + jnp.log(jnp.maximum(remainder, rounding))
+    reached = (log_p >= log_target) & (grid > largest)
+    bound = jnp.min(jnp.where(reached, grid, jnp.inf))
+    progress = jnp.where(wanted > largest, log_p[-1] / log_target, 0)
+    # Where the Krylov space ends, the next vector is drawn anew. Then the product of
+    # both chances has to be small: another factor `per_start`.
+    restarted = rounding * per_start
+    log_remainder = jnp.log(jnp.where(remainder > rounding, remainder, restarted))
     # Once the whole space has been seen, nothing is left to bound.
     everything = basis.processed == num_parameters
-    return jnp.where(everything, largest + 10 * eps * search.norm, bound)
+    bound = jnp.where(everything, largest + 10 * eps * search.norm, bound)
+    return bound, progress, search.log_remainders + log_remainder
 
 
 def _finish(problem: _Problem, search: _Search) -> Subspace:

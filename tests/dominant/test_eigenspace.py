@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 
 import dominant
+from dominant import eigenspace
 from tests.dominant import zoo
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -682,3 +683,43 @@ def test_next_eigenvalue_is_missed_as_rarely_as_stated(spectrum, warm):
     known = error < np.inf
     misses = np.sum(~(estimate[known] + error[known] >= exact))
     assert misses <= scipy.stats.binom.ppf(1 - 1e-6, solves, 1e-4)
+
+
+def test_the_probability_holds_across_restarts(monkeypatch):
+    """With a failure probability that can be counted, it fails that often at most."""
+    stated, n, k, solves = 0.1, zoo.LARGE, 3, 300
+    monkeypatch.setattr(eigenspace, "FAILURE_PROBABILITY", stated)
+    values = np.concatenate([[2, 1.5, 1.01], 1 - np.linspace(0, 1, n - 3) ** 0.7])
+    matrix = jnp.asarray(zoo.with_spectrum(values, seed=5), jnp.float32)
+    reference = zoo.reference(matrix)
+    like = zoo.like(n, jnp.float32)
+    start = zoo.subspace(reference.vectors[:k], like)
+
+    @jax.jit
+    def uppers(matrix, keys):
+        def upper(key):
+            found = dominant.top_eigenspace(
+                zoo.matvec(matrix), like, k, key=key, start=start
+            )
+            return found.next_eigenvalue + found.next_residual, found.num_matvecs
+
+        return jax.lax.map(upper, keys)
+
+    keys = jax.random.split(jax.random.key(0), solves)
+    upper, num_matvecs = jax.tree.map(np.asarray, uppers(matrix, keys))
+    misses = np.sum(upper < 1 - 1e-5)
+    assert 0 < misses <= scipy.stats.binom.ppf(1 - 1e-6, solves, stated)
+    # Most probes have needed more products than they have columns.
+    columns = max(2 * k + 2, k + 12) - k
+    assert np.median(num_matvecs) - k > 1.5 * columns
+
+
+def test_a_small_gap_is_certified_by_a_probe_that_outlives_its_columns():
+    n, k = zoo.LARGE, 3
+    values = np.concatenate([[2, 1.5, 1.06], np.linspace(1, -0.5, n - 3)])
+    matrix = jnp.asarray(zoo.with_spectrum(values, seed=6), jnp.float32)
+    found = jitted(matrix, k=k, tol=1e-3)
+    reference = zoo.reference(matrix)
+    sine = zoo.largest_sine(zoo.to_rows(found.basis), reference.vectors[:k])
+    assert sine <= dominant.error_bound(found) < 0.1
+    assert found.num_matvecs < 100
