@@ -146,8 +146,10 @@ def track_subspace(
 
     Returns:
       A transformation whose `update(updates, state, params, *, curvature_data,
-      **extra)` needs params and curvature_data. A loss without data takes
-      `curvature_data=()`.
+      active=None, **extra)` needs params and curvature_data. A loss without data takes
+      `curvature_data=()`. `active`, a bool scalar, is for members of a vmap that have
+      come to their end: where it is False nothing is due, a refresh that others need
+      leaves the basis as it is, and it does not age.
 
     Raises (in update):
       ValueError: if params or curvature_data is missing, the updates are not shaped
@@ -179,11 +181,14 @@ def track_subspace(
         params: Any = None,
         *,
         curvature_data: Any = None,
+        active: Any = None,
         **extra: Any,
     ) -> tuple[Any, TrackSubspaceState]:
         _check_arguments(updates, params, curvature_data)
         if extra.get("gradient") is None:
             extra["gradient"] = updates
+        if active is not None:
+            extra["active"] = active
 
         def solve(state: TrackSubspaceState) -> TrackSubspaceState:
             matvec = curvature(params, curvature_data)
@@ -196,9 +201,13 @@ def track_subspace(
                 tol=tol,
                 block_size=block_size,
             )
-            return _refreshed(state, new, extra["gradient"], refresh)
+            refreshed = _refreshed(state, new, extra["gradient"], refresh)
+            if active is None:
+                return refreshed
+            return jax.tree.map(lambda a, b: jnp.where(active, a, b), refreshed, state)
 
         due = (state.refreshes == 0) | refresh.due(state)
+        due = due if active is None else due & active
         if axis_name is not None:
             due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
         # No `cond`: its copy of the basis costs as much as several plain SGD steps on a
@@ -212,8 +221,9 @@ def track_subspace(
             curvature_data=curvature_data,
             **{name: value for name, value in extra.items() if name != "subspace"},
         )
+        age = jnp.int32(1) if active is None else jnp.asarray(active, jnp.int32)
         return updates, state._replace(
-            inner_state=inner_state, steps_since_refresh=state.steps_since_refresh + 1
+            inner_state=inner_state, steps_since_refresh=state.steps_since_refresh + age
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
