@@ -32,7 +32,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train data bench bench-tracking test test-all lint format types clean
+.PHONY: help venv run train data bench bench-tracking bench-products test test-all lint format types clean
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -63,6 +63,9 @@ bench: $(READY) $(INSTALLED)-peers  ## Compare the eigensolver with others, on t
 
 bench-tracking: $(READY)  ## Measure what tracking costs a training step
 	$(VENV_PYTHON) -m experiments.benchmarks.tracking --out=runs/tracking $(ARGS)
+
+bench-products: $(READY)  ## Measure products by how many at once and how precise
+	$(VENV_PYTHON) -m experiments.benchmarks.products --out=runs/products $(ARGS)
 
 test: $(READY)  ## Run the tests, without the slow ones
 	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) -m 'not slow' $(ARGS)

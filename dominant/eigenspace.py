@@ -56,7 +56,9 @@ class EigenspaceSteps(NamedTuple):
     absorb: `(state, products) -> state`, products a block like the proposed one.
     finish: `state -> Subspace`, at any time.
 
-    A state tells `done` and `num_matvecs`; its other fields may change.
+    A state tells `done`; `probing`, that the top k have converged and what follows is
+    for the certificate, so that whoever wants none may stop; and `num_matvecs`. Its
+    other fields may change.
     """
 
     init: Callable[..., "_Search"]

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dominant import pytrees
 from dominant.subspace import Subspace, alignment, project, require_matching
 
 ScalarOrSchedule = float | jax.Array | Callable[[Any], Any]
@@ -88,13 +89,20 @@ def interpolate_project(
         subspace = _require_subspace(subspace, updates)
         dom_weight = dom(state.num_updates) if callable(dom) else dom
         bulk_weight = bulk(state.num_updates) if callable(bulk) else bulk
-        inside = project(updates, subspace)
 
-        def weigh(u: jax.Array, p: jax.Array) -> jax.Array:
-            b = jnp.asarray(bulk_weight, u.dtype)
-            return b * u + (jnp.asarray(dom_weight, u.dtype) - b) * p
+        def weigh(updates: Any) -> Any:
+            def weigh_leaf(u: jax.Array, p: jax.Array) -> jax.Array:
+                b = jnp.asarray(bulk_weight, u.dtype)
+                return b * u + (jnp.asarray(dom_weight, u.dtype) - b) * p
 
-        updates = jax.tree.map(weigh, updates, inside)
+            return jax.tree.map(weigh_leaf, updates, project(updates, subspace))
+
+        # With weights (1, 1) a step should cost what it does without a projection.
+        is_identity = (dom_weight == 1) & (bulk_weight == 1)
+        if isinstance(is_identity, bool):
+            updates = updates if is_identity else weigh(updates)
+        else:
+            updates = pytrees.do_if(~is_identity, weigh, updates)
         return updates, InterpolateProjectState(optax.safe_increment(state.num_updates))
 
     return optax.GradientTransformationExtraArgs(init, update)

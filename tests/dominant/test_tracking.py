@@ -476,6 +476,60 @@ def test_only_steps_at_which_a_member_is_due_execute_products(
     assert num_solves * K <= counter.read() <= num_solves * worst
 
 
+def test_a_member_that_has_ended_keeps_its_basis_and_asks_for_nothing(counter):
+    """Two members refresh together each 2 steps; the second one ends after 5."""
+    tx = bulk_sgd(counter, dominant.every(2), axis_name="seeds")
+    seeds = jax.tree.map(lambda p: p[:2], SEEDS)
+    last = jnp.array([9, 5])
+
+    def member(params, data, last):
+        def step(carry, i):
+            params, state = carry
+            active = i < last
+            updates, state = tx.update(
+                jax.grad(loss_fn)(params, data),
+                state,
+                params,
+                curvature_data=data * (1 + i),
+                active=active,
+            )
+            updates = jax.tree.map(lambda u: jnp.where(active, u, 0), updates)
+            params = optax.apply_updates(params, updates)
+            return (params, state), state
+
+        carry = (params, tx.init(params))
+        return jax.lax.scan(step, carry, jnp.arange(9))[1]
+
+    program = jax.jit(jax.vmap(member, axis_name="seeds"))
+    states = jax.block_until_ready(program(seeds, SEED_DATA[:2], last))
+    products = jnp.diff(states.total_matvecs, prepend=0)
+    assert list(np.flatnonzero(products[0])) == [0, 2, 4, 6, 8]
+    assert list(np.flatnonzero(products[1])) == [0, 2, 4]
+    assert list(states.refreshes[1]) == [1, 1, 2, 2, 3, 3, 3, 3, 3]
+    assert list(states.steps_since_refresh[1]) == [1, 2, 1, 2, 1, 1, 1, 1, 1]
+    for leaf in jax.tree.leaves(states.subspace):
+        for later in range(5, 9):
+            np.testing.assert_array_equal(leaf[1, later], leaf[1, 4])
+    # Its last basis is that of its last refresh: eigenvalues scale with the data.
+    expected = np.sort(np.asarray(SEED_DATA[1]))[::-1][:K] * 5
+    np.testing.assert_allclose(states.subspace.eigenvalues[1, -1], expected, rtol=1e-4)
+
+    # When all have ended, nothing is executed any more.
+    before = counter.read()
+    jax.block_until_ready(program(seeds, SEED_DATA[:2], jnp.array([1, 1])))
+    first_solve = int(jnp.max(products[:, 0]))
+    assert counter.read() - before == first_solve
+
+
+def test_solves_in_blocks_track_the_same_space(counter):
+    params, states = train(bulk_sgd(counter, dominant.every(3), block_size=K), 7)
+    expected, _ = train(bulk_sgd(counter, dominant.every(3)), 7)
+    np.testing.assert_allclose(flat(params), flat(expected), rtol=1e-5)
+    np.testing.assert_allclose(states[-1].subspace.eigenvalues, SPECTRUM[:K], rtol=1e-5)
+    # A warm block still passes: K products, and those of the probe.
+    assert int(states[3].total_matvecs - states[2].total_matvecs) <= K + len(SPECTRUM)
+
+
 # --- frozen leaves --------------------------------------------------------------------
 
 
