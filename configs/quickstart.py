@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     # The loss falls fast at first; later it tells less of the luck of the moment.
     config.switch.min_steps = 500
     config.log_every = 10
-    config.spectrum_every = 250
+    config.measure.spectrum = config.measure.held_out = 25
     config.checkpoint_every = 500
     config.claims.plain.max_ratio = 0.7
     config.claims.bulk.max_ratio = 0.7

@@ -16,6 +16,11 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, a file under configs/.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's records go.")
+_OLDER = flags.DEFINE_bool(
+    "from_older_checkpoint",
+    False,
+    "Resume from the last checkpoint that can be read; delete those that cannot.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -27,9 +32,13 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     workdir = str(_WORKDIR.value)
     try:
-        status = train.run(_CONFIG.value, workdir, sys.argv)
-    except (MissingDatasetError, records.ForeignWorkdirError) as error:
+        status = train.run(
+            _CONFIG.value, workdir, sys.argv, from_older_checkpoint=_OLDER.value
+        )
+    except (MissingDatasetError, records.ForeignWorkdirError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except records.CorruptCheckpointError as error:
+        sys.exit(f"error: {error}\n--from_older_checkpoint takes the one before.")
     print(f"status: {status['status']}")
     print(report.write_report(workdir))
 

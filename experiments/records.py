@@ -41,6 +41,10 @@ class ForeignWorkdirError(ValueError):
     """The folder holds something else than a run of this configuration."""
 
 
+class CorruptCheckpointError(RuntimeError):
+    """A checkpoint cannot be read. The message names it."""
+
+
 class Workdir(NamedTuple):
     """An open working directory; usable wherever a path is.
 
@@ -245,7 +249,7 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    workdir: Location, like_tree: Tree
+    workdir: Location, like_tree: Tree, *, skip_corrupt: bool = False
 ) -> tuple[Tree, dict[str, Any]] | None:
     """Return the latest checkpoint's tree and metadata; None when there is none.
 
@@ -253,20 +257,37 @@ def restore_checkpoint(
       workdir: the run's folder.
       like_tree: a tree of the same structure and shapes, of arrays or of
         `jax.ShapeDtypeStruct`; its dtypes are those of the result.
+      skip_corrupt: delete checkpoints that cannot be read, and take the last good one.
 
     Raises:
-      ValueError: the checkpoint's tree has another structure or shape.
+      CorruptCheckpointError: the latest one (with `skip_corrupt`, each one) cannot be
+        read, or holds a tree of another structure or shape.
     """
+    items = ocp.args.Composite(
+        state=ocp.args.StandardRestore(_abstract(like_tree)),
+        metadata=ocp.args.JsonRestore(),
+    )
     with _checkpoint_manager(workdir) as manager:
-        step_id = manager.latest_step()
-        if step_id is None:
-            return None
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_abstract(like_tree)),
-            metadata=ocp.args.JsonRestore(),
-        )
-        restored = manager.restore(step_id, args=items)
-    return restored["state"], json_values.decode(restored["metadata"])
+        step_ids = sorted(manager.all_steps(), reverse=True)
+        for step_id in step_ids:
+            path = _steps_path(workdir) / str(step_id)
+            try:
+                restored = manager.restore(step_id, args=items)
+                metadata = json_values.decode(restored["metadata"])
+            except Exception as error:  # of orbax, tensorstore, JSON, the file system
+                if not skip_corrupt or step_id == step_ids[-1]:
+                    raise _corrupt(path, error) from error
+                logging.getLogger(__name__).warning("%s", _corrupt(path, error))
+                manager.delete(step_id)
+            else:
+                return restored["state"], metadata
+    return None
+
+
+def _corrupt(path: Path, error: Exception) -> CorruptCheckpointError:
+    """Say which checkpoint cannot be read, and why."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return CorruptCheckpointError(f"checkpoint {path} cannot be read: {reason[0]}")
 
 
 def save_named(workdir: Location, name: str, tree: Any) -> None:
@@ -276,12 +297,20 @@ def save_named(workdir: Location, name: str, tree: Any) -> None:
 
 
 def restore_named(workdir: Location, name: str, like_tree: Tree) -> Tree:
-    """Return the tree saved under a name; `like_tree` as for `restore_checkpoint`."""
+    """Return the tree saved under a name; `like_tree` as for `restore_checkpoint`.
+
+    Raises:
+      FileNotFoundError: there is none.
+      CorruptCheckpointError: it cannot be read.
+    """
     path = _named_path(workdir, name)
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint named {name!r} in {path.parent}")
     with absl_level(logging.ERROR), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(path, _abstract(like_tree))
+        try:
+            return checkpointer.restore(path, _abstract(like_tree))
+        except Exception as error:
+            raise _corrupt(path, error) from error
 
 
 @contextmanager
@@ -294,12 +323,15 @@ def _checkpoint_manager(
         enable_async_checkpointing=False,
         cleanup_tmp_directories=cleanup_tmp_directories,
     )
-    folder = Path(workdir).absolute() / "checkpoints" / "steps"
     with (
         absl_level(logging.ERROR),
-        ocp.CheckpointManager(folder, options=options) as manager,
+        ocp.CheckpointManager(_steps_path(workdir), options=options) as manager,
     ):
         yield manager
+
+
+def _steps_path(workdir: Location) -> Path:
+    return Path(workdir).absolute() / "checkpoints" / "steps"
 
 
 def _named_path(workdir: Location, name: str) -> Path:

@@ -1,12 +1,16 @@
 """The one training loop.
 
 A run is a warm-up, until the gradient has aligned with the dominant space, and then
-branches (plain, dom, bulk) that all start from the one state at the switch: parameters,
-optimizer buffers, eigenbasis and data order.
+branches (plain, dom, bulk, interpolated) that all start from the one state at the
+switch: parameters, optimizer buffers, eigenbasis and data order. With several seeds
+each one switches when its own time has come; the branches start when all have.
 """
 
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +20,40 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from experiments import optimizers, programs, records
-from experiments.measurements import Metrics
-from experiments.programs import NOT_DIVERGED, Branch
+from experiments import measurements, optimizers, records
+from experiments.programs import NOT_DIVERGED, Branch, programs
 from experiments.tasks import Task, classification
 
 WARMUP = "warmup"
-WEIGHTS = {
-    WARMUP: (1.0, 1.0),
-    "plain": (1.0, 1.0),
-    "dom": (1.0, 0.0),
-    "bulk": (0.0, 1.0),
-}
-"""Each branch's weights of the dominant and the bulk part of the update."""
+
+
+class Terminated(Exception):
+    """The process was told to end (SIGTERM); the state is saved."""
 
 
 def run(
-    config: ml_collections.ConfigDict, workdir: str, argv: Sequence[str] = ()
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    argv: Sequence[str] = (),
+    *,
+    from_older_checkpoint: bool = False,
 ) -> dict[str, Any]:
     """Train as the config says, or resume, and leave the records in `workdir`.
+
+    SIGTERM, as preempted machines get it, saves the state at the next line.
+
+    Args:
+      config: the experiment.
+      workdir: the run's folder, new or that of an interrupted run.
+      argv: the command line, for the provenance.
+      from_older_checkpoint: resume from the last checkpoint that can be read.
 
     Returns:
       The final status, as in status.json.
 
     Raises:
       ForeignWorkdirError: if `workdir` holds another config's run; it stays untouched.
+      CorruptCheckpointError: if the latest checkpoint cannot be read.
       MissingDatasetError: if the data set is not on disk.
       ValueError: if a config field is out of range.
     """
@@ -52,24 +65,24 @@ def run(
         status = records.read_status(folder)
         if status["status"] in ("finished", "diverged"):
             return status
-    return _Run(config, task, folder.path).finish()
+    return _Run(config, task, folder.path).finish(from_older_checkpoint)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raise ValueError for a config that cannot be run on any task."""
-    unknown = set(config.modes) - (set(WEIGHTS) - {WARMUP})
+    unknown = set(config.modes) - set(optimizers.WEIGHTS)
     if unknown:
-        known = ", ".join(sorted(set(WEIGHTS) - {WARMUP}))
+        known = ", ".join(sorted(optimizers.WEIGHTS))
         raise ValueError(f"unknown modes {sorted(unknown)}; known ones: {known}")
-    for field in ("spectrum_every", "checkpoint_every"):
-        if config[field] % config.log_every:
-            raise ValueError(
-                f"{field} must be a multiple of log_every = {config.log_every}, "
-                f"got {config[field]}."
-            )
-    for field in ("steps", "batch_size", "log_every"):
+    if config.checkpoint_every % config.log_every:
+        raise ValueError(
+            f"checkpoint_every must be a multiple of log_every = {config.log_every}, "
+            f"got {config.checkpoint_every}."
+        )
+    for field in ("steps", "batch_size", "log_every", "checkpoint_every", "seeds"):
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
+    optimizers.check(config)
 
 
 def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
@@ -78,9 +91,11 @@ def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
         raise ValueError(
             f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
         )
+    measurements.check(config, task)
     # The shapes alone; builds the optimizer, which checks its own names and ranges.
-    state = jax.eval_shape(lambda: programs.initial_state(config, task))
+    state = jax.eval_shape(programs(config, task).initial_state)
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    num_parameters //= config.seeds
     if config.subspace.k > num_parameters:
         raise ValueError(
             f"subspace.k = {config.subspace.k} exceeds the {num_parameters} parameters."
@@ -88,33 +103,45 @@ def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
 
 
 class _Run:
-    """A run in progress: what the host keeps between chunks."""
+    """A run in progress: what the host keeps between chunks.
+
+    elapsed: steps since the branch started, of the members that are still going.
+    switch_steps: [seeds], -1 where there was no switch.
+    """
 
     def __init__(self, config: ml_collections.ConfigDict, task: Task, workdir: Path):
         self.config = config
         self.task = task
         self.workdir = workdir
-        self.programs = programs.compile_programs(config, task)
-        self.state = programs.initial_state(config, task)
+        self.programs = programs(config, task)
+        self.state = jax.jit(self.programs.initial_state)()
         self.branch = WARMUP
-        self.switch_step: int | None = None
-        self.branches: dict[str, dict[str, Any]] = {}
+        self.elapsed = 0
+        self.switch_steps = np.full(config.seeds, -1)
+        self.branches: dict[str, list[dict[str, Any]]] = {}
         self.seconds_before = 0.0
         self.started = time.perf_counter()
+        self.parts = [WARMUP, *config.modes]
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, from_older_checkpoint: bool) -> dict[str, Any]:
         """Train to the end from wherever the records are; return the final status."""
-        self._restore()
+        self._restore(from_older_checkpoint)
         self._write_status("running")
         try:
-            for branch in self._remaining():
-                self._train(branch)
-        except BaseException:
+            with _termination() as self.terminated:
+                for branch in self._remaining():
+                    self._train(branch)
+        except Terminated:
             self._write_status("interrupted", branch=self.branch)
+            return records.read_status(self.workdir)
+        except BaseException as error:
+            # A full disk may refuse this too; the records of before are kept.
+            self._write_status("interrupted", branch=self.branch, error=f"{error!r}")
             raise
         diverged = [
             {"branch": name, "step": outcome["step"]}
-            for name, outcome in self.branches.items()
+            for name, outcomes in self.branches.items()
+            for outcome in outcomes
             if outcome["status"] == "diverged"
         ]
         if diverged:
@@ -125,143 +152,199 @@ class _Run:
 
     def _remaining(self) -> Iterator[str]:
         """Yield the branches to train, beginning with the one the state belongs to."""
-        names = [WARMUP, *self.config.modes]
-        for name in names[names.index(self.branch) :]:
+        for name in self.parts[self.parts.index(self.branch) :]:
             if name == WARMUP:
                 yield name
-            elif self.switch_step is not None:
+            elif np.any(self.switch_steps >= 0):
                 if name != self.branch:
                     self.state = records.restore_named(
                         self.workdir, "switch", self.state
                     )
-                    self.branch = name
+                    self.branch, self.elapsed = name, 0
                 yield name
 
     def _train(self, name: str) -> None:
         """Train one branch to its end: the last step, the switch, or divergence."""
-        config = self.config
-        dom, bulk = WEIGHTS[name]
-        branch = Branch(
-            jnp.float32(dom), jnp.float32(bulk), jnp.asarray(name == WARMUP)
-        )
-        first = int(self.state.step)
+        config, branch = self.config, self._branch(name)
+        going = self._members(self.programs.going(self.state, branch))
         with tqdm(
             total=config.steps,
-            initial=first,
+            initial=int(np.max(self._members(self.state.step))),
             desc=name,
             unit="step",
             disable=None,  # no bar where stderr is not a terminal
         ) as bar:
-            step = first
-            while step < config.steps:
-                slow = self._observe(step, name)
-                num_steps = min(
-                    _until_next(step, config.log_every), config.steps - step
-                )
-                self.state, metrics = self.programs.chunk(
-                    self.state, branch, num_steps, self.task.train
-                )
-                self._log(name, step, metrics, slow, bar)
-                before, step = step, int(self.state.step)
-                bar.update(step - before)
-                if self._ended(name):
-                    break
-                if step % config.checkpoint_every == 0:
-                    self._checkpoint(step)
-            else:
-                self._measure_end(name, branch, step)
-        self.branches.setdefault(name, {"status": "finished", "step": step})
+            while np.any(going):
+                going = self._chunk(name, branch, going, bar)
+                if np.any(going):
+                    if self.elapsed % config.checkpoint_every == 0:
+                        self._checkpoint()
+                    if self.terminated.is_set():
+                        self._checkpoint()
+                        raise Terminated
+        self._note_end(name)
+        if name == WARMUP and np.any(self.switch_steps >= 0):
+            records.save_named(self.workdir, "switch", self.state)
+        self._measure_end(name, branch)
         self._write_status("running")
 
-    def _ended(self, name: str) -> bool:
-        """Note a divergence, or the switch, if the chunk met one."""
-        diverged_at = int(self.state.diverged_at)
-        if diverged_at != NOT_DIVERGED:
-            self.branches[name] = {"status": "diverged", "step": diverged_at}
-            return True
-        engaged = bool(optimizers.switch_state(self.state.opt_state).engaged)
-        if name == WARMUP and engaged:
-            self.switch_step = int(self.state.step)
-            records.save_named(self.workdir, "switch", self.state)
-            return True
-        return False
+    def _branch(self, name: str) -> Branch:
+        """Return what the compiled chunk has to know of a branch."""
+        weights = (
+            (1.0, 1.0)
+            if name == WARMUP
+            else optimizers.projection_weights(self.config, name)
+        )
+        takes_part = (name == WARMUP) | (self.switch_steps >= 0)
+        last_step = np.where(takes_part, self.config.steps, 0).astype(np.int32)
+        dom, bulk = (jnp.float32(weight) for weight in weights)
+        last = jnp.asarray(last_step if self.config.seeds > 1 else last_step[0])
+        return Branch(dom, bulk, jnp.asarray(name == WARMUP), last)
 
-    def _measure_end(self, name: str, branch: Branch, step: int) -> None:
-        """Log the state after the last step: one more measured step, thrown away."""
-        slow = self._observe(step, name)
-        copy = jax.tree.map(jnp.copy, self.state)
-        _, metrics = self.programs.chunk(copy, branch, 1, self.task.train)
-        self._log(name, step, metrics, slow, None)
+    def _chunk(self, name: str, branch: Branch, going: Any, bar: Any) -> Any:
+        """Train to the next line; return which members go on from there."""
+        before = self._members(self.state.step)
+        every = self.config.log_every
+        num_steps = every - self.elapsed % every
+        line = self.elapsed // every
+        due = {
+            measurement: line % cadence == 0
+            for measurement, cadence in measurements.chosen(self.config).items()
+        }
+        self._advance(name, branch, num_steps, due, going)
+        after = self._members(self.state.step)
+        self.elapsed += num_steps
+        bar.update(int(np.max(after - before)))
+        return self._members(self.programs.going(self.state, branch))
 
-    def _observe(self, step: int, name: str) -> Metrics:
-        first_of_branch = name != WARMUP and step == self.switch_step
-        if step % self.config.spectrum_every and not first_of_branch:
-            return {}
-        return self.programs.observe(self.state, self.task.train, self.task.test)
-
-    def _log(
-        self,
-        name: str,
-        step: int,
-        metrics: Metrics,
-        slow: Metrics,
-        bar: Any,
+    def _advance(
+        self, name: str, branch: Branch, num_steps: int, due: dict, going: Any
     ) -> None:
-        values = jax.tree.map(np.asarray, {**metrics, **slow})
-        line = {"branch": name, "step": step, **values, "time/seconds": self._seconds()}
-        records.append_metrics(self.workdir, line)
-        if bar is not None:
-            bar.set_postfix(
-                loss=f"{values['loss/full']:.4f}",
-                chi=f"{values['alignment/gradient']:.3f}",
-                hvps=int(values["cost/matvecs"]),
-                refresh=False,
-            )
+        """Run a chunk on the device and log its first step, a line a member."""
+        steps = self._members(self.state.step)
+        self.state, metrics = self.programs.chunk(
+            self.state,
+            branch,
+            np.int32(num_steps),
+            {measurement: np.bool_(is_due) for measurement, is_due in due.items()},
+            self.task.train,
+            self.task.test,
+        )
+        taken = {
+            k: v for m, values in metrics.items() if due[m] for k, v in values.items()
+        }
+        taken = jax.tree.map(self._members, jax.device_get(taken))
+        for member in np.flatnonzero(going):
+            values = {key: value[member] for key, value in taken.items()}
+            line = {
+                "branch": name,
+                "seed": self.config.seed + int(member),
+                "step": int(steps[member]),
+                **values,
+                "time/seconds": self._seconds(),
+            }
+            records.append_metrics(self.workdir, line)
+
+    def _note_end(self, name: str) -> None:
+        """Note how each member's branch ended, and where the warm-up switched."""
+        steps = self._members(self.state.step)
+        diverged_at = self._members(self.state.diverged_at)
+        engaged = self._members(optimizers.switch_state(self.state.opt_state).engaged)
+        outcomes = []
+        for member in range(self.config.seeds):
+            if name != WARMUP and self.switch_steps[member] < 0:
+                outcomes.append({"status": "not started", "step": None})
+            elif diverged_at[member] != NOT_DIVERGED:
+                outcomes.append(
+                    {"status": "diverged", "step": int(diverged_at[member])}
+                )
+            else:
+                outcomes.append({"status": "finished", "step": int(steps[member])})
+                if name == WARMUP and engaged[member]:
+                    self.switch_steps[member] = steps[member]
+        self.branches[name] = outcomes
+
+    def _measure_end(self, name: str, branch: Branch) -> None:
+        """Log the state after the last step: one more measured step, thrown away."""
+        at_end = self._members(self.state.step) >= self.config.steps
+        healthy = self._members(self.state.diverged_at) == NOT_DIVERGED
+        takes_part = self._members(branch.last_step) > 0
+        ended = at_end & healthy & takes_part
+        if not np.any(ended):
+            return
+        state = self.state
+        self.state = jax.tree.map(jnp.copy, state)
+        due = dict.fromkeys(measurements.chosen(self.config), True)
+        further = branch._replace(last_step=branch.last_step + 1)
+        self._advance(name, further, 1, due, ended)
+        self.state = state
 
     # Records.
+
+    def _members(self, values: Any) -> np.ndarray:
+        """Return [seeds, ...], also of what has no such axis."""
+        values = np.asarray(values)
+        return values if self.config.seeds > 1 else values[None]
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
 
     def _write_status(self, status: str, **details: Any) -> None:
+        switch_steps = [int(s) if s >= 0 else None for s in self.switch_steps]
         records.write_status(
             self.workdir,
             status,
-            switch_step=self.switch_step,
-            branches=self.branches,
+            switch_step=switch_steps[0] if len(switch_steps) == 1 else switch_steps,
+            branches={
+                name: outcomes[0] if len(outcomes) == 1 else outcomes
+                for name, outcomes in self.branches.items()
+            },
             seconds=self._seconds(),
             **details,
         )
 
-    def _checkpoint(self, step: int) -> None:
-        position = [WARMUP, *self.config.modes].index(self.branch)
+    def _checkpoint(self) -> None:
+        position = self.parts.index(self.branch)
         records.save_checkpoint(
             self.workdir,
-            position * (self.config.steps + 1) + step,
+            position * (self.config.steps + self.config.log_every) + self.elapsed,
             self.state,
             {
                 "branch": self.branch,
-                "switch_step": self.switch_step,
+                "elapsed": self.elapsed,
+                "switch_steps": self.switch_steps.tolist(),
                 "branches": self.branches,
                 "seconds": self._seconds(),
                 "metrics_offset": records.metrics_offset(self.workdir),
             },
         )
 
-    def _restore(self) -> None:
+    def _restore(self, from_older_checkpoint: bool) -> None:
         """Go back to the latest checkpoint, and the metrics to what it knew."""
-        restored = records.restore_checkpoint(self.workdir, self.state)
+        restored = records.restore_checkpoint(
+            self.workdir, self.state, skip_corrupt=from_older_checkpoint
+        )
         offset = 0
         if restored is not None:
             self.state, known = restored
             self.branch = known["branch"]
-            self.switch_step = known["switch_step"]
+            self.elapsed = known["elapsed"]
+            self.switch_steps = np.asarray(known["switch_steps"])
             self.branches = known["branches"]
             self.seconds_before = known["seconds"]
             offset = known["metrics_offset"]
         records.truncate_metrics(self.workdir, offset)
 
 
-def _until_next(step: int, every: int) -> int:
-    """Return the number of steps to the next multiple of `every`."""
-    return every - step % every
+@contextmanager
+def _termination() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets; where handlers cannot be set, nothing does."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -8,6 +9,9 @@ import pytest
 
 # Most of the tests' time is compilation, and none of their results depends on it.
 jax.config.update("jax_disable_most_optimizations", True)
+# Runs that are resumed, or trained in several ways, compile the same program again.
+_CACHE = tempfile.TemporaryDirectory(prefix="compiled-")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 
 
 @pytest.fixture(scope="session")

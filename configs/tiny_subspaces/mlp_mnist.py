@@ -29,5 +29,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.refresh_every = 50
     # Ten values in the window of 100 steps; a full gradient each.
     config.log_every = 10
-    config.spectrum_every = 1000
+    config.measure.spectrum = config.measure.held_out = 100
     return config

@@ -11,30 +11,11 @@ import numpy as np
 import optax
 import pytest
 
-from configs import defaults
-from experiments import programs, records, report, train
+from experiments import measurements, programs, records, report, train
 from experiments.tasks import classification
+from tests.experiments.runs import lines_of, tiny_config, without_times
 
 BRANCHES = ["warmup", "plain", "dom", "bulk"]
-
-
-def tiny_config():
-    config = defaults.get_config()
-    config.steps = 60
-    config.batch_size = 16
-    config.task.num_train = 100
-    config.task.hidden_sizes = (6,)
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.momentum = 0.5
-    config.subspace.k = 3
-    config.subspace.refresh_every = 5
-    config.switch.threshold = 0.3
-    config.switch.min_steps = 12
-    config.log_every = 5
-    config.spectrum_every = 20
-    config.checkpoint_every = 10
-    config.report_window = 10
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +23,6 @@ def finished(tmp_path_factory):
     """A whole run: its folder and its status."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     return workdir, train.run(tiny_config(), workdir, ["the", "command"])
-
-
-def lines_of(workdir, branch):
-    return [m for m in records.read_metrics(workdir) if m["branch"] == branch]
-
-
-def without_times(lines):
-    return [
-        {name: value for name, value in line.items() if not name.startswith("time/")}
-        for line in lines
-    ]
 
 
 # --- a whole run ----------------------------------------------------------------------
@@ -79,13 +49,17 @@ def test_the_switch_comes_at_the_step_that_the_rule_names(finished):
         lines = lines_of(workdir, name)
         assert lines[0]["step"] == switch
         assert lines[-1]["step"] == 60
-        # At multiples of log_every in between.
-        assert all(line["step"] % 5 == 0 for line in lines[1:])
+        # Each 5 steps in between.
+        assert all((line["step"] - switch) % 5 == 0 for line in lines[:-1])
+        assert len(lines) == -(-(60 - switch) // 5) + 1
 
 
 def test_branches_fork_from_one_complete_state(finished):
     workdir, _ = finished
     plain, dom, bulk = (lines_of(workdir, name)[0] for name in BRANCHES[1:])
+    assert dom.pop("alignment/update") > 0.999
+    assert bulk.pop("alignment/update") < 0.001
+    assert 0.001 < plain.pop("alignment/update") < 0.999
     for line in without_times([dom, bulk]):
         assert line["branch"] != "plain"
         # The same parameters, batch, basis and counters.
@@ -99,7 +73,7 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     workdir, status = finished
     config = tiny_config()
     task = classification(config.task)
-    like = programs.initial_state(config, task)
+    like = programs.programs(config, task).initial_state()
     state = records.restore_named(workdir, "switch", like)
     assert int(state.step) == status["switch_step"]
     flat, unravel = jax.flatten_util.ravel_pytree(state.params)
@@ -111,7 +85,7 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     values, vectors = values[::-1], vectors[:, ::-1]
     line = lines_of(workdir, "plain")[0]
     assert line["loss/full"] == pytest.approx(float(loss(flat)), rel=1e-5)
-    np.testing.assert_allclose(line["spectrum/eigenvalues"], values[:6], rtol=2e-3)
+    np.testing.assert_allclose(line["spectrum/eigenvalues"], values[:6], rtol=5e-2)
     logits = task.predict_fn(state.params, task.train)
     labels = np.asarray(task.train["labels"])
     hits = np.mean(np.argmax(np.asarray(logits), axis=1) == labels)
@@ -159,7 +133,7 @@ def test_warmup_and_plain_are_ordinary_training(finished):
 def test_an_epoch_has_each_example_at_most_once():
     config = tiny_config()
     task = classification(config.task)
-    state = programs.initial_state(config, task)
+    state = programs.programs(config, task).initial_state()
     orders = []
     for number in range(13):
         state = state._replace(step=jnp.int32(number))
@@ -180,7 +154,8 @@ def test_a_killed_run_resumes_to_equal_metrics(branch, finished, tmp_path, monke
     """Cut off between a checkpoint and the next, in the warm-up and in a branch."""
     reference, _ = finished
     append = records.append_metrics
-    last_step = {"warmup": 10, "dom": 45}[branch]
+    switch = records.read_status(reference)["switch_step"]
+    last_step = {"warmup": 10, "dom": switch + 25}[branch]
 
     def append_then_die(workdir, line):
         append(workdir, line)
@@ -244,14 +219,18 @@ def test_a_run_that_never_switches_says_so(tmp_path):
 def test_the_chunk_is_compiled_once():
     config = tiny_config()
     task = classification(config.task)
-    compiled = programs.compile_programs(config, task)
-    state = programs.initial_state(config, task)
-    for name, (dom, bulk) in train.WEIGHTS.items():
-        branch = programs.Branch(
-            jnp.float32(dom), jnp.float32(bulk), jnp.asarray(name == train.WARMUP)
-        )
-        for num_steps in (5, 3):
-            state, _ = compiled.chunk(state, branch, num_steps, task.train)
+    compiled = programs.programs(config, task)
+    state = compiled.initial_state()
+    for is_due in (True, False):
+        due = dict.fromkeys(measurements.chosen(config), np.bool_(is_due))
+        for dom, bulk in ((1, 1), (0, 1)):
+            branch = programs.Branch(
+                jnp.float32(dom), jnp.float32(bulk), jnp.asarray(is_due), jnp.int32(60)
+            )
+            for num_steps in (np.int32(5), np.int32(3)):
+                state, _ = compiled.chunk(
+                    state, branch, num_steps, due, task.train, task.test
+                )
     assert compiled.chunk._cache_size() == 1
 
 
@@ -261,14 +240,21 @@ def test_the_chunk_is_compiled_once():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("modes", ("plain", "dominant"), "unknown modes.*bulk, dom, plain"),
-        ("spectrum_every", 7, "multiple of log_every"),
+        (
+            "modes",
+            ("plain", "dominant"),
+            "unknown modes.*: bulk, dom, interpolated, p",
+        ),
+        ("checkpoint_every", 7, "multiple of log_every"),
+        ("measure.trace", -1, "measure.trace must be at least 0"),
+        ("measure.effective_sharpness", 1, "of adam or adamw, not of 'heavy_ball'"),
+        ("seeds", 0, "seeds must be at least 1"),
         ("steps", 0, "steps must be at least 1"),
         ("batch_size", 101, "exceeds the 100 examples"),
         ("task.dataset", "imagenet", "known ones: digits, mnist"),
         ("task.loss", "hinge", "known ones: cross_entropy, half_squared_error"),
         ("task.activation", "sine", "known ones: "),
-        ("optimizer.name", "lion", "known ones: adam, sgd"),
+        ("optimizer.name", "lion", "known ones: adam, adamw, gd, heavy_ball"),
         ("subspace.k", 0, "k must be at least 1"),
         ("subspace.k", 10_000, "exceeds the 460 parameters"),
         ("subspace.refresh_every", -1, "n >= 1"),
@@ -291,7 +277,7 @@ def test_impossible_configs_are_refused_before_anything_is_written(
 def test_momentum_that_the_optimizer_would_ignore_is_refused(tmp_path):
     config = tiny_config()
     config.optimizer.name, config.optimizer.momentum = "adam", 0.9
-    with pytest.raises(ValueError, match="momentum is for sgd"):
+    with pytest.raises(ValueError, match=r"optimizer\.momentum = 0\.9 has no effect"):
         train.run(config, tmp_path / "run")
 
 

@@ -1,0 +1,57 @@
+"""What every measurement sees: one record of one training step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+import dominant
+from experiments.tasks import Task
+
+Metrics = dict[str, jax.Array]
+"""Flat names, like "loss/full", to scalars or short vectors."""
+
+
+class Record(NamedTuple):
+    """One training step, taken *before* it: params, gradients, subspace fit together.
+
+    step: int32, the steps taken before this one.
+    key: for random probes, another one at each step.
+    params: before the step.
+    loss, gradient: of the full training set, at params.
+    batch_loss, batch_gradient: of the step's mini-batch, at params.
+    updates: what the step adds to the params.
+    tracker: the `TrackSubspaceState` after the step; its subspace is the one that the
+      updates were projected with.
+    average: the moving average of chi_k that decides the switch.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    loss: jax.Array
+    gradient: Any
+    batch_loss: jax.Array
+    batch_gradient: Any
+    updates: Any
+    tracker: dominant.TrackSubspaceState
+    average: jax.Array
+
+    @property
+    def subspace(self) -> dominant.Subspace:
+        """The subspace in use."""
+        return self.tracker.subspace
+
+
+class Setting(NamedTuple):
+    """What a run's records have in common.
+
+    task: at the record's model state. curvature: of the training loss. train, test: the
+    data sets, as arrays; test may be None.
+    """
+
+    config: ml_collections.ConfigDict
+    task: Task
+    curvature: dominant.Curvature
+    train: Any
+    test: Any

@@ -1,0 +1,189 @@
+"""Measurements that need no product: losses, alignments, steps, the tracker's state.
+
+Symbols: theta the params before the step, Delta the step's update, g the gradient of
+the full training loss L, P_k the projector on the tracked subspace.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+import dominant
+from experiments import optimizers
+from experiments.measurements.record import Metrics, Record, Setting
+
+_NO_DIRECTION = 1e-6
+"""A part of the gradient shorter than this share of it gives no effective rate."""
+
+
+def losses(record: Record, setting: Setting) -> Metrics:
+    """L(theta) on the full training set and on the mini-batch; accuracy in [0, 1]."""
+    metrics = {"loss/full": record.loss, "loss/batch": record.batch_loss}
+    task = setting.task
+    if task.accuracy_fn is not None:
+        outputs = task.predict_fn(record.params, setting.train)
+        metrics["accuracy/full"] = task.accuracy_fn(outputs, setting.train)
+    return metrics
+
+
+def held_out(record: Record, setting: Setting) -> Metrics:
+    """Mean loss, and accuracy in [0, 1], over the test set."""
+    task = setting.task
+    metrics = {"loss/test": task.loss_fn(record.params, setting.test)}
+    if task.accuracy_fn is not None:
+        outputs = task.predict_fn(record.params, setting.test)
+        metrics["accuracy/test"] = task.accuracy_fn(outputs, setting.test)
+    return metrics
+
+
+def alignments(record: Record, setting: Setting) -> Metrics:
+    """chi_k(v) = |P_k v| / |v| of g, of the mini-batch gradient, of Delta; its average.
+
+    The average is the moving one of chi_k(g) that decides the switch. The error bounds
+    that of chi_k(g) due to the subspace's residuals, at the params of the solve.
+    """
+    del setting
+    subspace = record.subspace
+    return {
+        "alignment/gradient": dominant.alignment(record.gradient, subspace),
+        "alignment/batch_gradient": dominant.alignment(record.batch_gradient, subspace),
+        "alignment/update": dominant.alignment(record.updates, subspace),
+        "alignment/error": dominant.alignment_error(record.gradient, subspace),
+        "alignment/average": record.average,
+    }
+
+
+def certificate(record: Record, setting: Setting) -> Metrics:
+    """The subspace in use: eigenvalues, residuals |H u - lambda u|, gap, sine, age.
+
+    The error bound is on the largest sine to the exact space at the params of the
+    solve, steps_since_refresh before these. Of the latest refresh: the angle by which
+    it turned the basis, and by how much that changed chi_k(g).
+    """
+    del setting
+    tracker, subspace = record.tracker, record.subspace
+    return {
+        "subspace/eigenvalues": subspace.eigenvalues,
+        "subspace/residuals": subspace.residuals,
+        "subspace/next_eigenvalue": subspace.next_eigenvalue,
+        "subspace/next_residual": subspace.next_residual,
+        "subspace/error_bound": dominant.error_bound(subspace),
+        "subspace/angle": tracker.angle,
+        "subspace/alignment_change": tracker.alignment_change,
+        "subspace/interval": tracker.interval,
+        "subspace/steps_since_refresh": tracker.steps_since_refresh - 1,
+    }
+
+
+def cost(record: Record, setting: Setting) -> Metrics:
+    """The tracker's products and refreshes so far, the warm-up's included."""
+    del setting
+    tracker = record.tracker
+    return {
+        "cost/matvecs": tracker.total_matvecs,
+        "cost/refreshes": tracker.refreshes,
+        "cost/failed_refreshes": tracker.failed_refreshes,
+    }
+
+
+def sharpness(record: Record, setting: Setting) -> Metrics:
+    """lambda_1 of the subspace in use, the edge of stability, and their ratio.
+
+    The edge of the optimizer without its noise: 2/lr for gradient descent, 2 (1 +
+    beta)/lr for heavy ball, 2 (1 + beta)/((1 + 2 beta) lr) for Nesterov (Cohen et al.
+    2021, arXiv:2103.00065). Bulk-SGD's own is met by lambda_{k+1}, `next_eigenvalue`.
+    """
+    largest = record.subspace.eigenvalues[0]
+    edge = stability_edge(setting.config.optimizer, record.step, setting.config.steps)
+    return {
+        "sharpness/largest": largest,
+        "sharpness/edge": edge,
+        "sharpness/over_edge": largest / edge,
+    }
+
+
+def stability_edge(
+    config: ml_collections.ConfigDict, step: jax.Array, num_steps: int
+) -> jax.Array:
+    """Return the largest curvature at which an optimizer is stable on a quadratic.
+
+    NaN for an optimizer that has no edge in terms of the Hessian alone.
+    """
+    if config.name not in EDGES or config.sam_rho:
+        return jnp.full((), jnp.nan)
+    rate = optimizers.learning_rate(config, num_steps)(step)
+    return EDGES[config.name](config.momentum) / rate
+
+
+def _edge_of_gradient_descent(momentum: float) -> float:
+    del momentum
+    return 2.0
+
+
+EDGES: Mapping[str, Callable[[float], float]] = {
+    "sgd": _edge_of_gradient_descent,
+    "gd": _edge_of_gradient_descent,
+    "heavy_ball": lambda beta: 2 * (1 + beta),
+    "nesterov": lambda beta: 2 * (1 + beta) / (1 + 2 * beta),
+}
+"""The stable curvature times the learning rate."""
+
+
+def effective_rates(record: Record, setting: Setting) -> Metrics:
+    """lr_dom = -<Delta, P_k g> / |P_k g|^2, and lr_bulk with I - P_k (Song et al.).
+
+    Gradient descent has both equal to the learning rate; SGD in expectation. Over a
+    stretch, take the ratio of the sums: numerators and denominators are there too. A
+    part of g below 1e-6 |g| defines no rate: NaN.
+    """
+    del setting
+    gradient, updates, subspace = record.gradient, record.updates, record.subspace
+    norm = optax.tree.norm(gradient)
+    parts = {
+        "dom": dominant.project(gradient, subspace),
+        "bulk": dominant.reject(gradient, subspace),
+    }
+    metrics = {}
+    for name, part in parts.items():
+        numerator = -optax.tree.vdot(updates, part)
+        denominator = optax.tree.norm(part, squared=True)
+        known = denominator > (_NO_DIRECTION * norm) ** 2
+        rate = numerator / jnp.where(known, denominator, 1)
+        metrics |= {
+            f"effective_rate/{name}": jnp.where(known, rate, jnp.nan),
+            f"effective_rate/{name}_numerator": numerator,
+            f"effective_rate/{name}_denominator": denominator,
+        }
+    return metrics
+
+
+def drift(record: Record, setting: Setting, earlier: Any) -> tuple[Metrics, Any]:
+    """Largest principal angle, radians, and overlap with the basis when last asked.
+
+    overlap = |U^T V|_F^2 / k. Compares the bases in use, so that what is seen is the
+    movement between refreshes. The first time there is none to compare with: NaN.
+    """
+    del setting
+    basis = record.subspace.basis
+    known = optax.tree.norm(earlier) > 0
+    before = record.subspace._replace(basis=earlier)
+    metrics = {
+        "drift/angle": dominant.principal_angles(before, record.subspace)[0],
+        "drift/overlap": dominant.overlap(before, record.subspace),
+    }
+    metrics = {name: jnp.where(known, x, jnp.nan) for name, x in metrics.items()}
+    return metrics, basis
+
+
+def no_basis(params: Any, setting: Setting) -> Any:
+    """Return what `drift` compares with the first time: a basis of zeros."""
+    k = setting.config.subspace.k
+
+    def zeros(p: jax.Array) -> jax.Array:
+        return jnp.zeros((k, *p.shape), jnp.promote_types(p.dtype, jnp.float32))
+
+    return jax.tree.map(zeros, dominant.domain(setting.curvature, params))

@@ -1,0 +1,41 @@
+"""A tiny run, for the tests of the training loop."""
+
+from configs import defaults
+from experiments import records
+
+
+def tiny_config():
+    """60 steps of heavy ball on 100 digits; the switch comes after about 12."""
+    config = defaults.get_config()
+    config.steps = 60
+    config.batch_size = 16
+    config.task.num_train = 100
+    config.task.hidden_sizes = (6,)
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.name = "heavy_ball"
+    config.optimizer.momentum = 0.5
+    config.subspace.k = 3
+    config.subspace.refresh_every = 5
+    config.switch.threshold = 0.3
+    config.switch.min_steps = 12
+    config.log_every = 5
+    config.measure.spectrum = 4
+    config.measure.held_out = 4
+    config.checkpoint_every = 10
+    config.report_window = 10
+    return config
+
+
+def lines_of(workdir, branch, seed=None):
+    return [
+        line
+        for line in records.read_metrics(workdir)
+        if line["branch"] == branch and seed in (None, line["seed"])
+    ]
+
+
+def without_times(lines):
+    return [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in lines
+    ]

@@ -1,0 +1,276 @@
+"""Measurements against dense linear algebra, at hand-made records."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import dominant
+from configs import defaults
+from experiments import measurements, optimizers
+from experiments.measurements import MEASUREMENTS, Record, Setting
+from experiments.tasks import classification
+
+K = 3
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A record at random params, its setting, and the dense pieces in float64."""
+    config = defaults.get_config()
+    config.task.num_train = 60
+    config.task.hidden_sizes = (3,)
+    config.subspace.k = K
+    config.optimizer.name = "adam"
+    task = classification(config.task)
+    params = task.init(jax.random.key(1))
+    curvature = dominant.hessian(task.loss_fn)
+    tx = optimizers.tracked_optimizer(config, task, 1.0, 1.0)
+    batch = jax.tree.map(lambda x: x[:20], task.train)
+
+    @jax.jit
+    def take_step(params, train, batch):
+        loss, gradient = jax.value_and_grad(task.loss_fn)(params, train)
+        batch_loss, batch_gradient = jax.value_and_grad(task.loss_fn)(params, batch)
+        updates, state = tx.update(
+            batch_gradient,
+            tx.init(params),
+            params,
+            curvature_data=train,
+            gradient=gradient,
+        )
+        return loss, gradient, batch_loss, batch_gradient, updates, state
+
+    loss, gradient, batch_loss, batch_gradient, updates, state = take_step(
+        params, task.train, batch
+    )
+    record = Record(
+        step=jnp.int32(7),
+        key=jax.random.key(3),
+        params=params,
+        loss=loss,
+        gradient=gradient,
+        batch_loss=batch_loss,
+        batch_gradient=batch_gradient,
+        updates=updates,
+        tracker=state,
+        average=jnp.float32(0.5),
+    )
+    setting = Setting(config, task, curvature, task.train, task.test)
+    flat, unravel = ravel_pytree(params)
+
+    def flat_loss(x):
+        return task.loss_fn(unravel(x), task.train)
+
+    dense = {
+        "hessian": np.asarray(jax.jit(jax.hessian(flat_loss))(flat), np.float64),
+        "basis": np.stack(
+            [
+                ravel_pytree(jax.tree.map(lambda b, i=i: b[i], state.subspace.basis))[0]
+                for i in range(K)
+            ]
+        ).astype(np.float64),
+        **{
+            name: np.asarray(ravel_pytree(tree)[0], np.float64)
+            for name, tree in {
+                "params": params,
+                "gradient": gradient,
+                "batch_gradient": batch_gradient,
+                "updates": updates,
+            }.items()
+        },
+    }
+    return record, setting, dense
+
+
+def take(name, case, memory=()):
+    record, setting, _ = case
+    run = jax.jit(lambda r, m: MEASUREMENTS[name].take(r, setting, m))
+    metrics, memory = run(record, memory)
+    return {key: np.asarray(value) for key, value in metrics.items()}, memory
+
+
+def parts(dense, vector):
+    inside = dense["basis"].T @ (dense["basis"] @ vector)
+    return {"dom": inside, "bulk": vector - inside}
+
+
+def test_losses_and_accuracies(case):
+    record, setting, _ = case
+    for name, data in (("full", setting.train), ("test", setting.test)):
+        metrics, _ = take("losses" if name == "full" else "held_out", case)
+        outputs = np.asarray(setting.task.predict_fn(record.params, data))
+        errors = outputs - np.eye(10)[np.asarray(data["labels"])]
+        expected = np.mean(np.sum(errors**2, axis=1)) / 2
+        assert metrics[f"loss/{name}"] == pytest.approx(expected, rel=1e-5)
+        hits = np.mean(np.argmax(outputs, axis=1) == np.asarray(data["labels"]))
+        assert metrics[f"accuracy/{name}"] == pytest.approx(hits)
+
+
+def test_alignments(case):
+    metrics, _ = take("alignments", case)
+    dense = case[2]
+    for name, vector in (
+        ("gradient", "gradient"),
+        ("batch_gradient", "batch_gradient"),
+        ("update", "updates"),
+    ):
+        v = dense[vector]
+        expected = np.linalg.norm(dense["basis"] @ v) / np.linalg.norm(v)
+        assert metrics[f"alignment/{name}"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_effective_rates(case):
+    metrics, _ = take("effective_rates", case)
+    dense = case[2]
+    for name, part in parts(dense, dense["gradient"]).items():
+        expected = -(dense["updates"] @ part) / (part @ part)
+        assert metrics[f"effective_rate/{name}"] == pytest.approx(expected, rel=1e-3)
+        ratio = (
+            metrics[f"effective_rate/{name}_numerator"]
+            / metrics[f"effective_rate/{name}_denominator"]
+        )
+        assert ratio == pytest.approx(expected, rel=1e-3)
+
+
+def test_effective_rates_of_gradient_descent_are_its_learning_rate(case):
+    record, setting, _ = case
+    updates = optax.tree.scale(-0.3, record.gradient)
+    metrics, _ = take("effective_rates", (record._replace(updates=updates), setting, 0))
+    assert metrics["effective_rate/dom"] == pytest.approx(0.3, rel=1e-5)
+    assert metrics["effective_rate/bulk"] == pytest.approx(0.3, rel=1e-4)
+
+
+def test_a_gradient_without_a_part_has_no_rate_there(case):
+    record, setting, _ = case
+    inside = dominant.project(record.gradient, record.subspace)
+    metrics, _ = take("effective_rates", (record._replace(gradient=inside), setting, 0))
+    assert np.isfinite(metrics["effective_rate/dom"])
+    assert np.isnan(metrics["effective_rate/bulk"])
+
+
+def test_descent(case):
+    metrics, _ = take("descent", case)
+    dense = case[2]
+    pieces = {**parts(dense, dense["updates"]), "all": dense["updates"]}
+    first = {name: dense["gradient"] @ part for name, part in pieces.items()}
+    second = {name: part @ dense["hessian"] @ part / 2 for name, part in pieces.items()}
+    for name in pieces:
+        assert metrics[f"descent/first_{name}"] == pytest.approx(first[name], rel=1e-3)
+        assert metrics[f"descent/second_{name}"] == pytest.approx(
+            second[name], rel=1e-3, abs=1e-9
+        )
+    total = first["all"] + second["all"]
+    for name in ("dom", "bulk"):
+        assert metrics[f"descent/ratio_{name}"] == pytest.approx(
+            (first[name] + second[name]) / total, rel=1e-3
+        )
+
+
+def test_trace(case):
+    metrics, _ = take("trace", case)
+    dense = case[2]
+    of_basis = np.trace(dense["basis"] @ dense["hessian"] @ dense["basis"].T)
+    assert metrics["trace/dominant"] == pytest.approx(of_basis, rel=1e-4)
+    exact = np.trace(dense["hessian"])
+    error = metrics["trace/standard_error"]
+    assert 0 < error < 0.5 * exact
+    assert abs(metrics["trace/estimate"] - exact) < 4 * error
+    assert metrics["trace/dominant_share"] == pytest.approx(
+        of_basis / metrics["trace/estimate"], rel=1e-5
+    )
+
+
+def test_spectrum_is_the_top_2k_and_starts_from_its_memory(case):
+    record, setting, dense = case
+    memory = MEASUREMENTS["spectrum"].no_memory(record.params, setting)
+    values = np.linalg.eigvalsh(dense["hessian"])[::-1]
+    errors = []
+    for call in range(4):
+        metrics, memory = take("spectrum", case, memory)
+        found = metrics["spectrum/eigenvalues"]
+        assert 2 * K <= metrics["spectrum/matvecs"] <= 5 * K
+        np.testing.assert_allclose(found[:K], values[:K], rtol=1e-2)
+        # An eigenvalue lies within each residual.
+        distances = np.min(np.abs(found[:, None] - values), axis=1)
+        assert np.all(distances <= 1.01 * metrics["spectrum/residuals"] + 1e-5), call
+        errors.append(np.max(np.abs(found - values[: 2 * K])))
+    # Each call has gone on from the one before; those beyond k are a cluster.
+    assert errors[-1] < 0.6 * errors[0]
+
+
+def test_drift_is_the_angle_to_the_basis_before(case):
+    record, setting, dense = case
+    nothing = MEASUREMENTS["drift"].no_memory(record.params, setting)
+    first, memory = take("drift", case, nothing)
+    assert np.isnan(first["drift/angle"])
+    same, _ = take("drift", case, memory)
+    assert same["drift/angle"] == pytest.approx(0, abs=1e-3)
+    assert same["drift/overlap"] == pytest.approx(1, abs=1e-5)
+    # Turn the last basis vector by 0.3 towards a direction outside.
+    outside = np.linalg.qr(np.vstack([dense["basis"], dense["gradient"]]).T)[0][:, K]
+    rows = dense["basis"].copy()
+    rows[-1] = np.cos(0.3) * rows[-1] + np.sin(0.3) * outside
+    _, unravel = ravel_pytree(record.params)
+    turned = [unravel(jnp.asarray(row, jnp.float32)) for row in rows]
+    turned = jax.tree.map(lambda *leaves: jnp.stack(leaves), *turned)
+    metrics, _ = take("drift", case, turned)
+    assert metrics["drift/angle"] == pytest.approx(0.3, rel=1e-4)
+    expected = (K - 1 + np.cos(0.3) ** 2) / K
+    assert metrics["drift/overlap"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_effective_sharpness_of_adam(case):
+    metrics, _ = take("effective_sharpness", case)
+    dense = case[2]
+    # After one step Adam's bias-corrected nu is the square of the gradient it saw.
+    diagonal = np.abs(dense["batch_gradient"]) + 1e-8
+    scaled = dense["hessian"] / np.sqrt(np.outer(diagonal, diagonal))
+    largest = np.linalg.eigvalsh(scaled)[-1]
+    assert metrics["effective_sharpness/largest"] == pytest.approx(largest, rel=1e-2)
+    assert metrics["effective_sharpness/edge"] == pytest.approx(38 / 0.01, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "edge"),
+    [
+        ("sgd", 0.0, 2.0),
+        ("gd", 0.0, 2.0),
+        ("heavy_ball", 0.9, 3.8),
+        ("nesterov", 0.9, 3.8 / 2.8),
+        ("adam", 0.0, np.nan),
+    ],
+)
+def test_edges_are_where_a_quadratic_stops_to_converge(name, momentum, edge):
+    """By running the optimizer on one coordinate, just below and just above."""
+    config = defaults.get_config().optimizer
+    with config.unlocked():
+        config.name, config.momentum, config.learning_rate = name, momentum, 0.1
+    found = measurements.training.stability_edge(config, jnp.int32(0), 100)
+    np.testing.assert_allclose(found, edge / 0.1, rtol=1e-5)
+    if not np.isfinite(edge):
+        return
+    tx = optimizers.base_optimizer(config, 100)
+
+    def run(curvature):
+        def step(carry, _):
+            x, state = carry
+            updates, state = tx.update(curvature * x, state, x)
+            return (x + updates, state), None
+
+        x = jnp.float32(1.0)
+        return jnp.abs(jax.lax.scan(step, (x, tx.init(x)), length=1000)[0][0])
+
+    below, above = jax.jit(jax.vmap(run))(jnp.array([0.99, 1.01]) * float(found))
+    assert below < 1e-3
+    assert not above < 1e3  # infinite or NaN by now
+
+
+def test_what_a_run_cannot_measure_is_refused(case):
+    _, setting, _ = case
+    config = defaults.get_config()
+    config.measure.held_out = 1
+    with pytest.raises(ValueError, match="needs a test set"):
+        measurements.check(config, setting.task._replace(test=None))
