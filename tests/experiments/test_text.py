@@ -146,7 +146,6 @@ def test_sst2_in_berts_vocabulary(tfds_data_dir, bert_file):
     known = set(splits.vocabulary)
     source = text.open_builder("glue/sst2", tfds_data_dir).as_data_source()
     length = splits.train["mask"].shape[1]
-    longest = 0
     for name, found in (("train", splits.train), ("validation", splits.test)):
         for i in range(0, len(found["labels"]), 3):
             example = source[name][i]
