@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 50
 
     config.task = ml_collections.ConfigDict()
-    # "digits" or "mnist".
+    # "digits", "mnist", "fashion_mnist" or "cifar10"; see experiments/data.
     config.task.dataset = "digits"
     # The first so many training examples; they are all of the training loss.
     config.task.num_train = 1500

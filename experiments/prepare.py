@@ -32,6 +32,11 @@ def prepare(dataset: str, data_dir: str | None) -> None:
     """Download `dataset` and write it to `data_dir` as array_record files."""
     import tensorflow_datasets as tfds  # after the check that TensorFlow is there
 
+    if dataset.split("/")[0] == "glue":
+        # TFDS would look for it last, and gives up at the first module that it cannot
+        # import.
+        import tensorflow_datasets.text.glue
+
     # TFDS's default format, tfrecord, cannot be read without TensorFlow.
     builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
     builder.download_and_prepare()

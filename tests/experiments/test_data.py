@@ -49,8 +49,19 @@ def test_impossible_num_train_is_refused(num_train):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'imagenet'; known ones: digits, mnist"):
+    known = "cifar10, digits, fashion_mnist, mnist, sst2, tiny_shakespeare$"
+    with pytest.raises(ValueError, match=f"'imagenet'; known ones: {known}"):
         data.load("imagenet")
+
+
+def test_unknown_option_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"digits has no option 'context'.*: none"):
+        data.load("digits", context=3)
+    with pytest.raises(ValueError, match=r"mnist has no option 'ctx'.*: standardize"):
+        data.load("mnist", ctx=3)
+    known = "vocabulary, vocabulary_size"
+    with pytest.raises(ValueError, match=f"sst2 has no option 'size'.*: {known}"):
+        data.load("sst2", size=3)
 
 
 def test_missing_data_set_says_how_to_prepare_it(tmp_path, caplog):
@@ -64,6 +75,22 @@ def test_missing_data_set_says_how_to_prepare_it(tmp_path, caplog):
     assert isinstance(error.value, FileNotFoundError)
     assert not caplog.records
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "prepared"),
+    [
+        ("cifar10", "cifar10"),
+        ("fashion_mnist", "fashion_mnist"),
+        ("sst2", "glue/sst2"),
+        ("tiny_shakespeare", "tiny_shakespeare"),
+    ],
+)
+def test_each_missing_data_set_names_its_command(name, prepared, tmp_path):
+    with pytest.raises(data.MissingDatasetError) as error:
+        data.load(name, data_dir=tmp_path)
+    assert f"is not in {tmp_path}." in str(error.value)
+    assert f" make data DATASET={prepared}\n" in str(error.value)
 
 
 def test_data_dir_defaults_to_the_environment(tmp_path, monkeypatch):
@@ -116,6 +143,14 @@ def test_mnist_is_read_without_tensorflow(tfds_data_dir):
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root)
 
 
+def test_fashion_mnist(tfds_data_dir):
+    if not (tfds_data_dir / "fashion_mnist").exists():
+        pytest.skip("needs fashion_mnist in TFDS_DATA_DIR")
+    splits = data.load("fashion_mnist", num_train=50, data_dir=tfds_data_dir)
+    assert splits.train["inputs"].shape == (50, 28, 28, 1)
+    assert np.bincount(splits.test["labels"]).tolist() == 10 * [1000]
+
+
 def test_prepare_asks_for_tensorflow(monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[prepare\]'"):
@@ -145,3 +180,11 @@ def test_prepare_writes_what_can_be_read_without_tensorflow(
         "prepared": True,
     }
     assert str(tmp_path / "mnist") in capsys.readouterr().out
+
+
+def test_prepare_finds_glue(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", lambda self: None
+    )
+    prepare.prepare("glue/sst2", str(tmp_path))
+    assert f"glue/sst2 is in {tmp_path / 'glue/sst2'}" in capsys.readouterr().out

@@ -1,0 +1,84 @@
+"""The data sets, by name, as arrays in a fixed order.
+
+A data set is one function, in `images` or `text`, and one entry in `_LOADERS`. What
+does not fit in device memory is read by `streaming`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.data import images, text
+from experiments.data.prepared import Folder
+from experiments.data.prepared import MissingDatasetError as MissingDatasetError
+from experiments.data.splits import Data as Data
+from experiments.data.splits import Splits as Splits
+
+_LOADERS: Mapping[str, Callable[..., Splits]] = {
+    "cifar10": functools.partial(images.load_prepared, "cifar10", standardize=True),
+    "digits": images.load_digits,
+    "fashion_mnist": functools.partial(
+        images.load_prepared, "fashion_mnist", standardize=False
+    ),
+    "mnist": functools.partial(images.load_prepared, "mnist", standardize=False),
+    "sst2": text.load_sst2,
+    "tiny_shakespeare": text.load_tiny_shakespeare,
+}
+"""From a name to `(num_train, data_dir, **options) -> Splits`."""
+
+
+def load(
+    name: str,
+    *,
+    num_train: int | None = None,
+    data_dir: Folder = None,
+    **options: Any,
+) -> Splits:
+    """Load a data set by name.
+
+    - `"digits"`: scikit-learn's handwritten digits, which come with that package.
+      Pixels in [0, 1], inputs [N, 8, 8, 1]; the first 1,500 examples are for
+      training and the remaining 297 for testing.
+    - `"mnist"`, `"fashion_mnist"`: inputs [N, 28, 28, 1]; 60,000 and 10,000 examples.
+      Pixels in [0, 1], or standardized with the option `standardize=True`.
+    - `"cifar10"`: inputs [N, 32, 32, 3]; 50,000 and 10,000 examples (or as many as the
+      copy on disk has). Pixels standardized, or in [0, 1] with `standardize=False`.
+    - `"sst2"`: sentences and whether each is positive; 67,349 examples, and the 872 of
+      the validation split for testing, as the test split's labels are not public.
+      Options `vocabulary`, `vocabulary_size`: see `text.load_sst2`.
+    - `"tiny_shakespeare"`: windows of characters, and for each the character that
+      follows; the test examples are from the validation split. Option `context`: see
+      `text.load_tiny_shakespeare`.
+
+    All but the first come from TensorFlow Datasets. *Standardized*: see
+    `images.load_prepared`.
+
+    The examples keep the order of their source. That of TensorFlow Datasets is its own
+    fixed shuffle, not the order of the original files.
+
+    Args:
+      name: one of the names above.
+      num_train: how many training examples to keep, the first ones; None: all. The test
+        examples are always all there.
+      data_dir: the folder of TensorFlow Datasets. None: the environment variable
+        TFDS_DATA_DIR, and where that is not set, TensorFlow Datasets' default. Nothing
+        is ever downloaded or written there.
+      **options: those of the data set.
+
+    Raises:
+      ValueError: the name is unknown or an option is not one of the data set's, there
+        are fewer than `num_train` examples, or an option's value is impossible.
+      MissingDatasetError: the folder does not hold the data set.
+    """
+    if name not in _LOADERS:
+        raise ValueError(
+            f"unknown data set {name!r}; known ones: {', '.join(sorted(_LOADERS))}"
+        )
+    loader = _LOADERS[name]
+    known = inspect.signature(loader).parameters.keys() - {"num_train", "data_dir"}
+    for option in options:
+        if option not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"{name} has no option {option!r}; known ones: {listed}")
+    return loader(num_train, data_dir, **options)

@@ -1,0 +1,46 @@
+"""What every data set is loaded into."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+Data = dict[str, np.ndarray]
+"""Arrays that share a leading axis of N examples.
+
+`"inputs"`: [N, ...] float32, or [N, L] int32 for tokens. `"labels"`: [N] int32, or
+[N, L] int32 with one for each token. `"mask"`, where sequences are padded: [N, L]
+float32, 1 for a token and 0 for padding.
+"""
+
+
+class Splits(NamedTuple):
+    """The examples to train on, those held out, and what a model's ends depend on.
+
+    num_classes: labels are in 0 .. num_classes - 1.
+    vocabulary: where inputs are tokens, what each id stands for; else empty.
+    """
+
+    train: Data
+    test: Data
+    num_classes: int
+    vocabulary: tuple[str, ...] = ()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of token ids; 0 where inputs are not tokens."""
+        return len(self.vocabulary)
+
+
+def num_examples(name: str, requested: int | None, available: int) -> int:
+    """Return how many training examples to keep: those requested, or all for None.
+
+    Raises:
+      ValueError: there are fewer than requested, or none is requested.
+    """
+    if requested is None:
+        return available
+    if not 0 < requested <= available:
+        raise ValueError(
+            f"{name} has 1 to {available} training examples; got num_train={requested}"
+        )
+    return requested
