@@ -1,6 +1,7 @@
 """Every field of an experiment, with its default. Experiments override, never add."""
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -18,17 +19,41 @@ def get_config() -> ml_collections.ConfigDict:
     # end of an epoch, less than one batch, is skipped.
     config.batch_size = 50
 
+    # Fields that start as None hold the default of the data set or the model that reads
+    # them; the others have to leave them alone.
     config.task = ml_collections.ConfigDict()
-    # "digits", "mnist", "fashion_mnist" or "cifar10"; see experiments/data.
+    # "digits", "mnist", "fashion_mnist", "cifar10" (images); "sst2" (sentences);
+    # "tiny_shakespeare" (characters).
     config.task.dataset = "digits"
-    # The first so many training examples; they are all of the training loss.
+    # The first so many training examples, 0: all; they make up the training loss.
     config.task.num_train = 1500
+    # Images: each pixel shifted and scaled to mean 0 and variance 1.
+    config.task.standardize = placeholder(bool)
+    # Sentences: the file of a WordPiece vocabulary, or the size of one to be trained.
+    config.task.vocabulary = placeholder(str)
+    config.task.vocabulary_size = placeholder(int)
+    # Characters: how many of them are an example.
+    config.task.context = placeholder(int)
+    # "mlp", "cnn", "vgg11", "resnet8" (images); "transformer" (sentences); "gpt"
+    # (characters); all in experiments/models.
+    config.task.model = "mlp"
+    # "pytorch": its defaults, which the papers used; "lecun": flax's.
+    config.task.init = placeholder(str)
+    # Of all but vgg11 and resnet8.
+    config.task.activation = placeholder(str)
     # Hidden layers of the MLP.
-    config.task.hidden_sizes = (200, 200)
-    config.task.activation = "tanh"
-    # "pytorch": uniform in 1/sqrt(fan_in), weights and biases; "lecun": flax's default.
-    config.task.init = "pytorch"
-    # "half_squared_error" (half the sum over outputs) or "cross_entropy".
+    config.task.hidden_sizes = placeholder(tuple)
+    # Of cnn and resnet8.
+    config.task.channels = placeholder(tuple)
+    # Of transformer and gpt the embedding's dimension; a factor on all layers of vgg11.
+    config.task.width = placeholder(float)
+    # Of transformer and gpt; the hidden units and the pooling ("tokens" or "all") of
+    # transformer alone.
+    config.task.num_layers = placeholder(int)
+    config.task.num_heads = placeholder(int)
+    config.task.num_hidden = placeholder(int)
+    config.task.pool = placeholder(str)
+    # "half_squared_error" (half the sum over outputs), "cross_entropy", "log_cosh".
     config.task.loss = "half_squared_error"
 
     config.optimizer = ml_collections.ConfigDict()
@@ -84,6 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.tol = 1e-3
     # Curvature products that the eigensolver takes at once, 1 to k: docs/tracking.md.
     config.subspace.block_size = 1
+    # The curvature is taken on the first so many training examples; 0: on all.
+    config.subspace.num_examples = 0
     # Examples a chunk of a curvature product, to bound memory; 0: all at once.
     config.subspace.batch_size = 0
 

@@ -160,7 +160,9 @@ def _setting(
     test: Any,
 ) -> Setting:
     task = task.at(model_state)
-    return Setting(config, task, optimizers.curvature(config, task), train, test)
+    curvature = optimizers.curvature(config, task)
+    on = optimizers.curvature_data(config, train)
+    return Setting(config, task, curvature, on, train, test)
 
 
 # One member.
@@ -233,7 +235,7 @@ def _step(
         batch_gradient,
         state.opt_state,
         state.params,
-        curvature_data=train,
+        curvature_data=optimizers.curvature_data(config, train),
         gradient=gradient,
         grad_fn=lambda params, _: jax.grad(batch_loss_fn, has_aux=True)(params)[0],
         active=going if config.seeds > 1 else None,

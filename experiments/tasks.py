@@ -1,6 +1,6 @@
 """Tasks: what is trained on what, as pure functions and arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import data, losses, models
+from experiments.data import Splits
+from experiments.models.layers import lookup
 
 
 class Task(NamedTuple):
@@ -60,38 +62,173 @@ class Task(NamedTuple):
         return jax.tree.leaves(self.train)[0].shape[0]
 
 
-def classification(config: ml_collections.ConfigDict) -> Task:
-    """Return an MLP on a labelled data set.
+class _Recipe(NamedTuple):
+    """How a model is made of the data and of the config's fields that it reads.
+
+    make: `(splits, **options) -> Model or StatefulModel`. reads: those fields; where
+    one is None the model's own default holds.
+    """
+
+    make: Callable[..., Any]
+    reads: tuple[str, ...]
+
+
+def _mlp(
+    splits: Splits, *, hidden_sizes: Sequence[int] = (200, 200), **options: Any
+) -> Any:
+    sizes = (splits.train["inputs"][0].size, *hidden_sizes, splits.num_classes)
+    return models.mlp(sizes, **options)
+
+
+def _cnn(splits: Splits, **options: Any) -> Any:
+    return models.cnn(splits.train["inputs"].shape[1:], splits.num_classes, **options)
+
+
+def _vgg11(splits: Splits, *, width: float = 1.0, **options: Any) -> Any:
+    shape = splits.train["inputs"].shape[1:]
+    return models.vgg11(shape, splits.num_classes, width=width, **options)
+
+
+def _resnet8(splits: Splits, **options: Any) -> Any:
+    in_channels = splits.train["inputs"].shape[-1]
+    return models.resnet8(in_channels, splits.num_classes, **options)
+
+
+def _transformer(splits: Splits, **options: Any) -> Any:
+    options = _with_whole_width(options)
+    return models.transformer_classifier(
+        splits.num_classes, vocab_size=splits.vocabulary_size, **options
+    )
+
+
+def _gpt(splits: Splits, **options: Any) -> Any:
+    options = _with_whole_width(options)
+    length = splits.train["inputs"].shape[1]
+    return models.gpt(splits.vocabulary_size, max_length=length, **options)
+
+
+def _with_whole_width(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with a width that is an integer, where there is one."""
+    return {k: int(v) if k == "width" else v for k, v in options.items()}
+
+
+_BLOCKS = ("width", "num_layers", "num_heads", "activation", "init")
+MODELS: Mapping[str, _Recipe] = {
+    "mlp": _Recipe(_mlp, ("hidden_sizes", "activation", "init")),
+    "cnn": _Recipe(_cnn, ("channels", "activation", "init")),
+    "vgg11": _Recipe(_vgg11, ("width", "init")),
+    "resnet8": _Recipe(_resnet8, ("channels", "init")),
+    "transformer": _Recipe(_transformer, (*_BLOCKS, "num_hidden", "pool")),
+    "gpt": _Recipe(_gpt, _BLOCKS),
+}
+
+_OF_DATA = ("standardize", "vocabulary", "vocabulary_size", "context")
+# Which data suit which model: images, sentences or characters.
+_SUITS = {"transformer": ("sst2",), "gpt": ("tiny_shakespeare",)}
+
+
+def make_task(config: ml_collections.ConfigDict) -> Task:
+    """Return a network on a data set.
 
     Args:
-      config: `dataset`, `num_train`, `hidden_sizes`, `activation`, `init`, `loss`; see
-        configs/defaults.py.
+      config: `task` of configs/defaults.py.
 
     Raises:
-      ValueError: if a name is unknown or num_train exceeds the data set.
+      ValueError: if a name is unknown, the model does not suit the data, or a field is
+        set that the chosen data set or model does not read.
       MissingDatasetError: if the data set is not on disk.
     """
-    if config.loss not in losses.OUTPUT_LOSSES:
-        known = ", ".join(sorted(losses.OUTPUT_LOSSES))
-        raise ValueError(f"unknown loss {config.loss!r}; known ones: {known}")
-    splits = data.load(config.dataset, num_train=config.num_train)
-    num_inputs = splits.train["inputs"][0].size
-    sizes = (num_inputs, *config.hidden_sizes, splits.num_classes)
-    model = models.mlp(sizes, config.activation, config.init)
-    output_loss_fn = losses.OUTPUT_LOSSES[config.loss]
+    recipe = lookup("task.model", config.model, MODELS)
+    output_loss_fn = lookup("task.loss", config.loss, losses.OUTPUT_LOSSES)
+    _check_suits(config)
+    owned = {name for other in MODELS.values() for name in other.reads}
+    for name in sorted(owned - set(recipe.reads)):
+        if config[name] is not None:
+            raise ValueError(f"task.{name} has no effect with model {config.model!r}.")
+    splits = data.load(
+        config.dataset, num_train=config.num_train or None, **_given(config, _OF_DATA)
+    )
+    model = recipe.make(splits, **_given(config, recipe.reads))
+    train, test = (
+        jax.tree.map(jnp.asarray, dict(part)) for part in (splits.train, splits.test)
+    )
+    if isinstance(model, models.StatefulModel):
+        return _stateful(model, output_loss_fn, train, test)
 
     def predict_fn(params: Any, data: Any) -> jax.Array:
-        return model.apply(params, data["inputs"])
+        return model.apply(params, _inputs(data))
 
+    return _task(model.init, predict_fn, output_loss_fn, train, test)
+
+
+def _check_suits(config: ml_collections.ConfigDict) -> None:
+    suited = _SUITS.get(config.model)
+    of_others = {name for names in _SUITS.values() for name in names}
+    fits = config.dataset in suited if suited else config.dataset not in of_others
+    if not fits:
+        wanted = f"needs {' or '.join(suited)}" if suited else "needs images"
+        raise ValueError(
+            f"task.model {config.model!r} {wanted}, got the data set "
+            f"{config.dataset!r}."
+        )
+
+
+def _given(config: ml_collections.ConfigDict, names: Iterable[str]) -> dict[str, Any]:
+    return {name: config[name] for name in names if config[name] is not None}
+
+
+def _inputs(data: Any) -> Any:
+    """Return what a model takes: the inputs, with the mask where there is one."""
+    if "mask" in data:
+        return {"ids": data["inputs"], "mask": data["mask"]}
+    return data["inputs"]
+
+
+def _task(
+    init: Callable,
+    predict_fn: Callable,
+    output_loss_fn: Callable,
+    train: Any,
+    test: Any,
+) -> Task:
     def loss_fn(params: Any, data: Any) -> jax.Array:
         return output_loss_fn(predict_fn(params, data), data)
 
     return Task(
-        init=model.init,
+        init=init,
         loss_fn=loss_fn,
         predict_fn=predict_fn,
         output_loss_fn=output_loss_fn,
         accuracy_fn=losses.accuracy,
-        train=jax.tree.map(jnp.asarray, splits.train),
-        test=jax.tree.map(jnp.asarray, splits.test),
+        train=train,
+        test=test,
     )
+
+
+def _stateful(
+    model: models.StatefulModel, output_loss_fn: Callable, train: Any, test: Any
+) -> Task:
+    """Return the task of a network with BatchNorm; its curvature is in evaluation mode.
+
+    The statistics start from constants, whatever the seed.
+    """
+    _, initial_state = model.init(jax.random.key(0))
+
+    def init(key: jax.Array) -> Any:
+        return model.init(key)[0]
+
+    def bind(model_state: Any) -> Task:
+        def predict_fn(params: Any, data: Any) -> jax.Array:
+            return model.apply(params, model_state, _inputs(data))
+
+        return _task(init, predict_fn, output_loss_fn, train, test)._replace(
+            model_state=initial_state, bind=bind, training_loss_fn=training_loss_fn
+        )
+
+    def training_loss_fn(
+        params: Any, model_state: Any, batch: Any
+    ) -> tuple[jax.Array, Any]:
+        outputs, new_state = model.apply_training(params, model_state, _inputs(batch))
+        return output_loss_fn(outputs, batch), new_state
+
+    return bind(initial_state)

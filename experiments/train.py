@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from experiments import measurements, optimizers, records
 from experiments.programs import NOT_DIVERGED, Branch, programs
-from experiments.tasks import Task, classification
+from experiments.tasks import Task, make_task
 
 WARMUP = "warmup"
 
@@ -58,7 +58,7 @@ def run(
       ValueError: if a config field is out of range.
     """
     check(config)
-    task = classification(config.task)
+    task = make_task(config.task)
     check_fit(config, task)
     folder = records.open_workdir(workdir, config.to_dict(), argv)
     if (folder.path / "status.json").exists():
@@ -90,6 +90,11 @@ def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
     if config.batch_size > task.num_train:
         raise ValueError(
             f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
+        )
+    if config.subspace.num_examples > task.num_train:
+        raise ValueError(
+            f"subspace.num_examples {config.subspace.num_examples} exceeds the "
+            f"{task.num_train} examples."
         )
     measurements.check(config, task)
     # The shapes alone; builds the optimizer, which checks its own names and ranges.

@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.title = "Does SGD really happen in tiny subspaces? MLP on MNIST-5k"
     config.task.dataset = "mnist"
     config.task.num_train = 5000
+    config.task.hidden_sizes = (200, 200)
     config.subspace.refresh_every = 50
     # Ten values in the window of 100 steps; a full gradient each.
     config.log_every = 10

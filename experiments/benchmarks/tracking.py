@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(scale: Scale, *, with_exact: bool) -> dict[str, Any]:
     """Return all that is measured, as a JSON object."""
-    task = tasks.classification(scale.task)
+    task = tasks.make_task(scale.task)
     params = _sgd(task, task.init(jax.random.key(0)), scale.warmup)
     timers = _timers(task, params, scale.warmup)
     samples: dict[str, list[float]] = {name: [] for name in timers}

@@ -1,6 +1,7 @@
 """Measurements that take curvature products of their own.
 
-Symbols as in `training`; H is the Hessian of the full training loss at theta.
+Symbols as in `training`; H is the Hessian at theta of the training loss, on those
+examples that the config gives to the curvature.
 """
 
 from typing import Any
@@ -30,7 +31,7 @@ def spectrum(record: Record, setting: Setting, earlier: Any) -> tuple[Metrics, A
     products (the first time: 6 % at 44); the residuals tell.
     """
     k = setting.config.subspace.k
-    matvec = setting.curvature(record.params, setting.train)
+    matvec = setting.curvature(record.params, setting.curvature_data)
     steps = dominant.eigenspace_steps(
         _dimension(setting, record.params), tol=_SPECTRUM_TOL, max_matvecs=5 * k
     )
@@ -78,7 +79,7 @@ def descent(record: Record, setting: Setting) -> Metrics:
     rho_S = (first + second) / (the same of Delta): the part's share of the predicted
     change of L. rho_dom + rho_bulk = 1 where P_k commutes with H. Two products.
     """
-    matvec = setting.curvature(record.params, setting.train)
+    matvec = setting.curvature(record.params, setting.curvature_data)
     dom = dominant.project(record.updates, record.subspace)
     bulk = optax.tree.sub(record.updates, dom)
     product_of_dom, product_of_bulk = matvec(dom), matvec(bulk)
@@ -106,7 +107,7 @@ def trace(record: Record, setting: Setting) -> Metrics:
     with Rademacher vectors v: the mean of w^T H w, w = (I - P_k) v (Meyer et al. 2021,
     arXiv:2010.09649, Hutch++). k + 10 products.
     """
-    matvec = setting.curvature(record.params, setting.train)
+    matvec = setting.curvature(record.params, setting.curvature_data)
     subspace = record.subspace
 
     def quadratic(v: Any) -> jax.Array:
@@ -140,7 +141,7 @@ def effective_sharpness(record: Record, setting: Setting) -> Metrics:
     diagonal = _adam_preconditioner(config, record.tracker.inner_state)
     curvature = dominant.preconditioned(setting.curvature, diagonal)
     top = dominant.top_eigenspace(
-        curvature(record.params, setting.train),
+        curvature(record.params, setting.curvature_data),
         dominant.domain(curvature, record.params),
         1,
         tol=_EFFECTIVE_TOL,

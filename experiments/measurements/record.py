@@ -46,12 +46,13 @@ class Record(NamedTuple):
 class Setting(NamedTuple):
     """What a run's records have in common.
 
-    task: at the record's model state. curvature: of the training loss. train, test: the
-    data sets, as arrays; test may be None.
+    task: at the record's model state. curvature: of the training loss, taken on
+    curvature_data. train, test: the data sets, as arrays; test may be None.
     """
 
     config: ml_collections.ConfigDict
     task: Task
     curvature: dominant.Curvature
+    curvature_data: Any
     train: Any
     test: Any

@@ -9,6 +9,7 @@ algorithm. Functions here take the whole config, unless they say otherwise.
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import ml_collections
 import optax
 
@@ -91,6 +92,12 @@ def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvatu
     hessian = dominant.hessian(task.loss_fn)
     batch_size = config.subspace.batch_size
     return dominant.in_batches(hessian, batch_size) if batch_size else hessian
+
+
+def curvature_data(config: ml_collections.ConfigDict, train: Any) -> Any:
+    """Return the examples that the curvature is taken on: the first ones, or all."""
+    count = config.subspace.num_examples
+    return jax.tree.map(lambda x: x[:count], train) if count else train
 
 
 def projected_optimizer(

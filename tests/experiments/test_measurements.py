@@ -11,7 +11,7 @@ import dominant
 from configs import defaults
 from experiments import measurements, optimizers
 from experiments.measurements import MEASUREMENTS, Record, Setting
-from experiments.tasks import classification
+from experiments.tasks import make_task
 
 K = 3
 
@@ -24,7 +24,7 @@ def case():
     config.task.hidden_sizes = (3,)
     config.subspace.k = K
     config.optimizer.name = "adam"
-    task = classification(config.task)
+    task = make_task(config.task)
     params = task.init(jax.random.key(1))
     curvature = dominant.hessian(task.loss_fn)
     tx = optimizers.tracked_optimizer(config, task, 1.0, 1.0)
@@ -58,7 +58,7 @@ def case():
         tracker=state,
         average=jnp.float32(0.5),
     )
-    setting = Setting(config, task, curvature, task.train, task.test)
+    setting = Setting(config, task, curvature, task.train, task.train, task.test)
     flat, unravel = ravel_pytree(params)
 
     def flat_loss(x):

@@ -7,7 +7,7 @@ import pytest
 
 import dominant
 from experiments import optimizers, programs, records, train
-from experiments.tasks import classification
+from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config
 
 SEEDS = 3
@@ -86,7 +86,7 @@ def test_refreshes_are_decided_together_and_executed_once(monkeypatch):
     monkeypatch.setattr(optimizers.tracked, "curvature", counting_curvature)
     config = seeds_config()
     config.seeds = SEEDS
-    task = classification(config.task)
+    task = make_task(config.task)
     made = programs.programs(config, task)
     state = made.initial_state()
     branch = programs.Branch(

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from experiments import measurements, programs, records, report, train
-from experiments.tasks import classification
+from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config, without_times
 
 BRANCHES = ["warmup", "plain", "dom", "bulk"]
@@ -72,7 +72,7 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     """The line at the switch against dense linear algebra at the saved parameters."""
     workdir, status = finished
     config = tiny_config()
-    task = classification(config.task)
+    task = make_task(config.task)
     like = programs.programs(config, task).initial_state()
     state = records.restore_named(workdir, "switch", like)
     assert int(state.step) == status["switch_step"]
@@ -101,7 +101,7 @@ def test_warmup_and_plain_are_ordinary_training(finished):
     """An independent loop with optax, in the run's own data order."""
     workdir, _ = finished
     config = tiny_config()
-    task = classification(config.task)
+    task = make_task(config.task)
     params = task.init(jax.random.key(config.seed))
     tx = optax.sgd(0.1, momentum=0.5)
     state = tx.init(params)
@@ -132,7 +132,7 @@ def test_warmup_and_plain_are_ordinary_training(finished):
 
 def test_an_epoch_has_each_example_at_most_once():
     config = tiny_config()
-    task = classification(config.task)
+    task = make_task(config.task)
     state = programs.programs(config, task).initial_state()
     orders = []
     for number in range(13):
@@ -218,7 +218,7 @@ def test_a_run_that_never_switches_says_so(tmp_path):
 
 def test_the_chunk_is_compiled_once():
     config = tiny_config()
-    task = classification(config.task)
+    task = make_task(config.task)
     compiled = programs.programs(config, task)
     state = compiled.initial_state()
     for is_due in (True, False):
