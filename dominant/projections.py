@@ -120,18 +120,19 @@ def after_alignment(
     The average e_t = decay e_{t-1} + (1 - decay) chi_k(gradient), e_0 = 0, is updated
     at each step. Updates pass unchanged until e_t > threshold and t >= min_steps; from
     that very update on, `inner` is applied for good. With e_0 = 0 and constant chi = c
-    this is update ceil(log(1 - threshold / c) / log(decay)): 29 for c = 1.
+    this is update ceil(log(1 - threshold / c) / log(decay)): 29 for c = 1. As e_t >= 0,
+    a negative threshold is always passed: `inner` then acts from update min_steps on.
 
     Reads the extra arguments `subspace` and `gradient` (`track_subspace` provides both;
     give `gradient` the full-batch gradient where training is mini-batch).
 
     Raises:
-      ValueError: if threshold or decay lie outside [0, 1), min_steps is negative; in
-        update, if `subspace` or `gradient` is missing.
+      ValueError: unless threshold < 1, 0 <= decay < 1 and min_steps >= 0; in update, if
+        `subspace` or `gradient` is missing.
     """
-    if not 0 <= decay < 1 or not 0 <= threshold < 1 or min_steps < 0:
+    if not 0 <= decay < 1 or not threshold < 1 or min_steps < 0:
         raise ValueError(
-            "after_alignment needs 0 <= threshold < 1, 0 <= decay < 1, min_steps >= 0, "
+            "after_alignment needs threshold < 1, 0 <= decay < 1 and min_steps >= 0, "
             f"got threshold={threshold}, decay={decay}, min_steps={min_steps}."
         )
     inner = optax.with_extra_args_support(inner)
