@@ -30,11 +30,44 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.loss = "half_squared_error"
 
     config.optimizer = ml_collections.ConfigDict()
-    # "sgd" (with momentum below) or "adam".
+    # "sgd", "gd" (each step takes the full training set; batch_size is not read),
+    # "heavy_ball", "nesterov", "adam", "adamw", "rmsprop" or "muon"; formulas are in
+    # experiments/optimizers/base.py. A field that the chosen optimizer or schedule does
+    # not read has to keep its default.
     config.optimizer.name = "sgd"
+    # The highest one, where there is a schedule.
     config.optimizer.learning_rate = 0.01
-    # Heavy-ball momentum, m <- beta m + g.
+    # For heavy_ball and nesterov (0.9 is usual), m <- momentum m + g, and muon (0.95).
     config.optimizer.momentum = 0.0
+    # Decay of the moments and constant in the denominator: adam, adamw, and muon's
+    # leaves that are no matrices; eps for rmsprop too.
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    # Decay of rmsprop's mean square.
+    config.optimizer.rmsprop_decay = 0.99
+    # "constant"; "linear", "cosine" and "warmup_cosine" (down to final_fraction times
+    # the learning rate after all steps); "piecewise" (times drop_factor at each of
+    # drop_steps). Formulas are in experiments/optimizers/schedules.py.
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 0
+    config.optimizer.final_fraction = 0.0
+    config.optimizer.drop_steps = ()
+    config.optimizer.drop_factor = 0.1
+    # Largest norm of the gradient; 0: not clipped.
+    config.optimizer.clip_norm = 0.0
+    # Decoupled for adamw and muon, an L2 penalty's gradient for the others.
+    config.optimizer.weight_decay = 0.0
+    # Radius of SAM around any of these; 0: without.
+    config.optimizer.sam_rho = 0.0
+
+    # Branches project the "update" (the papers' definition), or the "gradient", before
+    # the optimizer sees it: another algorithm.
+    config.projection = ml_collections.ConfigDict()
+    config.projection.acts_on = "update"
+    # Weights of the dominant and the bulk part in the mode "interpolated".
+    config.projection.dom = 1.0
+    config.projection.bulk = 1.0
 
     config.subspace = ml_collections.ConfigDict()
     # Dimension of the dominant space: the number of classes.
@@ -47,6 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.max_interval = 1000
     # Relative residual of the eigenpairs.
     config.subspace.tol = 1e-3
+    # Curvature products that the eigensolver takes at once, 1 to k: docs/tracking.md.
+    config.subspace.block_size = 1
     # Examples a chunk of a curvature product, to bound memory; 0: all at once.
     config.subspace.batch_size = 0
 
@@ -56,8 +91,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.switch.threshold = 0.95
     config.switch.decay = 0.9
     config.switch.min_steps = 0
+    # If positive, the switch comes after exactly so many steps, whatever the alignment,
+    # and threshold and min_steps have to keep their defaults.
+    config.switch.step = 0
 
-    # What to train from the state at the switch: "plain", "dom", "bulk".
+    # What to train from the state at the switch: "plain", "dom", "bulk" and
+    # "interpolated" (weights above).
     config.modes = ("plain", "dom", "bulk")
 
     # Steps between logged lines, between spectra (top 2k eigenvalues) with test

@@ -1,0 +1,12 @@
+"""Optimizers from a config: base, tracked and projected."""
+
+from experiments.optimizers.base import base_optimizer as base_optimizer
+from experiments.optimizers.base import is_full_batch as is_full_batch
+from experiments.optimizers.schedules import learning_rate as learning_rate
+from experiments.optimizers.tracked import check as check
+from experiments.optimizers.tracked import curvature as curvature
+from experiments.optimizers.tracked import projected_optimizer as projected_optimizer
+from experiments.optimizers.tracked import projection_weights as projection_weights
+from experiments.optimizers.tracked import refresh_policy as refresh_policy
+from experiments.optimizers.tracked import switch_state as switch_state
+from experiments.optimizers.tracked import tracked_optimizer as tracked_optimizer

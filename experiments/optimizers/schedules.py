@@ -1,0 +1,100 @@
+"""Learning-rate schedules from a config, each an optax schedule.
+
+With eta the learning rate, T the run's number of steps, f = final_fraction and
+t = 0, .., T - 1 the number of updates already made:
+
+    constant       eta
+    linear         eta (1 - (1 - f) t / T)
+    cosine         eta (f + (1 - f) (1 + cos(pi t / T)) / 2)
+    warmup_cosine  eta t / W up to W = warmup_steps (the first update is zero), then
+                   cosine over the other T - W steps
+    piecewise      eta drop_factor^n, where n of the drop_steps are at most t
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import ml_collections
+import optax
+
+from experiments.optimizers.fields import lookup, require, require_defaults
+
+
+class _Recipe(NamedTuple):
+    """`make(config, num_steps)`, and the fields of the config that it alone reads."""
+
+    make: Callable[[ml_collections.ConfigDict, int], optax.Schedule]
+    reads: tuple[str, ...] = ()
+
+
+def _constant(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    del num_steps
+    return optax.constant_schedule(config.learning_rate)
+
+
+def _linear(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    eta = config.learning_rate
+    return optax.linear_schedule(eta, config.final_fraction * eta, num_steps)
+
+
+def _cosine(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    eta = config.learning_rate
+    return optax.cosine_decay_schedule(eta, num_steps, alpha=config.final_fraction)
+
+
+def _warmup_cosine(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    warmup_steps = config.warmup_steps
+    require(
+        0 < warmup_steps < num_steps,
+        "warmup_cosine needs optimizer.warmup_steps between 1 and steps - 1 = "
+        f"{num_steps - 1}, got {warmup_steps}.",
+    )
+    eta = config.learning_rate
+    return optax.warmup_cosine_decay_schedule(
+        0.0, eta, warmup_steps, num_steps, end_value=config.final_fraction * eta
+    )
+
+
+def _piecewise(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    drops = tuple(config.drop_steps)
+    require(
+        bool(drops)
+        and all(0 < step < num_steps for step in drops)
+        and sorted(set(drops)) == list(drops),
+        "piecewise needs increasing optimizer.drop_steps between 1 and steps - 1 = "
+        f"{num_steps - 1}, got {drops}.",
+    )
+    scales = dict.fromkeys(drops, config.drop_factor)
+    return optax.piecewise_constant_schedule(config.learning_rate, scales)
+
+
+SCHEDULES: Mapping[str, _Recipe] = {
+    "constant": _Recipe(_constant),
+    "cosine": _Recipe(_cosine, ("final_fraction",)),
+    "linear": _Recipe(_linear, ("final_fraction",)),
+    "piecewise": _Recipe(_piecewise, ("drop_steps", "drop_factor")),
+    "warmup_cosine": _Recipe(_warmup_cosine, ("warmup_steps", "final_fraction")),
+}
+
+
+def learning_rate(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+    """Return the learning rate as a function of the updates already made.
+
+    Args:
+      config: `optimizer` of configs/defaults.py.
+      num_steps: the run's steps, over which the schedules that decay do so.
+
+    Raises:
+      ValueError: if the schedule is unknown, a field is out of range, or a field is set
+        that this schedule does not read.
+    """
+    recipe = lookup("optimizer.schedule", config.schedule, SCHEDULES)
+    owned = {name for other in SCHEDULES.values() for name in other.reads}
+    unread = sorted(owned - set(recipe.reads))
+    require_defaults(config, "optimizer", unread, f"schedule {config.schedule!r}")
+    eta = config.learning_rate
+    require(eta > 0, f"optimizer.learning_rate must be positive, got {eta}.")
+    for name in ("final_fraction", "drop_factor"):
+        value = config[name]
+        require(0 <= value <= 1, f"optimizer.{name} must be in [0, 1], got {value}.")
+    return recipe.make(config, num_steps)

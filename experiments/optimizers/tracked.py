@@ -1,0 +1,197 @@
+"""The optimizer of a run: a base optimizer, the switch, the projection, the tracker.
+
+What is projected is the update, weight decay and clipping included, while the base
+optimizer's buffers see raw gradients (Song, Ahn and Yun, 2025, Sec. 2); with
+projection.acts_on = "gradient" it is the gradient, before clipping and decay: another
+algorithm. Functions here take the whole config, unless they say otherwise.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+import dominant
+from experiments.optimizers.base import base_optimizer
+from experiments.optimizers.fields import lookup, require, require_defaults
+from experiments.tasks import Task
+
+WEIGHTS: Mapping[str, tuple[float, float] | None] = {
+    "plain": (1.0, 1.0),
+    "dom": (1.0, 0.0),
+    "bulk": (0.0, 1.0),
+    "interpolated": None,
+}
+"""Weights of the dominant and the bulk part; None: those of the config."""
+
+ACTS_ON = ("gradient", "update")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raise ValueError for an optimizer, projection or switch that cannot work.
+
+    That is: unknown names, fields out of range, and fields that the choice made would
+    ignore. Nothing is compiled.
+    """
+    base_optimizer(config.optimizer, config.steps)
+    acts_on = config.projection.acts_on
+    lookup("projection.acts_on", acts_on, dict.fromkeys(ACTS_ON))
+    require(
+        acts_on == "update" or not config.optimizer.sam_rho,
+        "projection.acts_on = 'gradient' projects the gradient that SAM replaces: set "
+        "optimizer.sam_rho = 0 or acts_on = 'update'.",
+    )
+    if "interpolated" not in config.modes:
+        require_defaults(
+            config.projection,
+            "projection",
+            ("dom", "bulk"),
+            "modes without 'interpolated'",
+        )
+    if config.switch.step > 0:
+        require_defaults(
+            config.switch, "switch", ("threshold", "min_steps"), "switch.step > 0"
+        )
+        require(
+            config.switch.step < config.steps,
+            f"switch.step must be below steps = {config.steps}, "
+            f"got {config.switch.step}.",
+        )
+    k, block_size = config.subspace.k, config.subspace.block_size
+    require(
+        1 <= block_size <= max(k, 1),
+        f"subspace.block_size must be between 1 and k = {k}, got {block_size}.",
+    )
+
+
+def projection_weights(
+    config: ml_collections.ConfigDict, mode: str
+) -> tuple[float, float]:
+    """Return a mode's weights (dom, bulk): u -> dom P_k u + bulk (I - P_k) u.
+
+    Raises:
+      ValueError: if the mode is unknown.
+    """
+    weights = lookup("mode", mode, WEIGHTS)
+    if weights is None:
+        return config.projection.dom, config.projection.bulk
+    return weights
+
+
+def refresh_policy(
+    config: ml_collections.ConfigDict, active: jax.Array | bool = True
+) -> dominant.RefreshPolicy:
+    """Return the policy that the sub-config `subspace` asks for.
+
+    Args:
+      config: `subspace` of configs/defaults.py.
+      active: a bool, traced or not; where false, nothing is due but the very first
+        refresh. For members of a vmapped program that have finished before others.
+    """
+    if config.refresh_every:
+        policy = dominant.every(config.refresh_every)
+    else:
+        policy = dominant.adaptive(config.max_angle, max_interval=config.max_interval)
+    return policy._replace(due=lambda state: policy.due(state) & active)
+
+
+def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """Return the Hessian of the training loss, in chunks where the config says so."""
+    hessian = dominant.hessian(task.loss_fn)
+    batch_size = config.subspace.batch_size
+    return dominant.in_batches(hessian, batch_size) if batch_size else hessian
+
+
+def projected_optimizer(
+    config: ml_collections.ConfigDict, dom: Any, bulk: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Return the config's optimizer, from the switch on weighed by (dom, bulk).
+
+    Args:
+      config: the whole config.
+      dom: weight of the dominant part, a number or a traced scalar.
+      bulk: weight of the bulk part, likewise. Neither changes the state's structure.
+
+    Returns:
+      A transformation whose update needs params and the extra arguments `subspace`,
+      `gradient` (for the switch: of the full loss) and, with SAM, `grad_fn`.
+
+    Raises:
+      ValueError: as `check`.
+    """
+    check(config)
+    base = base_optimizer(config.optimizer, config.steps)
+    projection = _after_switch(config.switch, dominant.interpolate_project(dom, bulk))
+    if config.projection.acts_on == "gradient":
+        return optax.chain(projection, base)
+    return optax.chain(base, projection)
+
+
+def _after_switch(
+    config: ml_collections.ConfigDict, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Apply `inner` from the config's `switch` on, by the papers' rule or at a step."""
+    by_rule = config.step <= 0
+    return dominant.after_alignment(
+        inner,
+        # A negative threshold is always passed.
+        threshold=config.threshold if by_rule else -1.0,
+        decay=config.decay,
+        min_steps=config.min_steps if by_rule else config.step,
+    )
+
+
+def tracked_optimizer(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    dom: Any,
+    bulk: Any,
+    *,
+    active: jax.Array | bool = True,
+    axis_name: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Return `projected_optimizer` in a tracker of the training loss' top eigenspace.
+
+    The state's structure does not depend on the weights, so that every branch can start
+    from one and the same state, and one compiled program serves all.
+
+    Args:
+      config: the whole config.
+      task: gives the loss, whose Hessian is tracked.
+      dom: weight of the dominant part, a number or a traced scalar.
+      bulk: weight of the bulk part, likewise.
+      active: see `refresh_policy`.
+      axis_name: see `dominant.track_subspace`.
+
+    Returns:
+      A transformation with
+      `update(batch_gradient, state, params, *, curvature_data, gradient, grad_fn)`:
+      curvature_data is all of the training data, gradient that of the full loss (read
+      until the switch), and grad_fn is read with SAM only (`base.sam`).
+
+    Raises:
+      ValueError: as `check`, or if a field of `subspace` is out of range.
+    """
+    return dominant.track_subspace(
+        projected_optimizer(config, dom, bulk),
+        curvature=curvature(config, task),
+        k=config.subspace.k,
+        refresh=refresh_policy(config.subspace, active),
+        tol=config.subspace.tol,
+        axis_name=axis_name,
+        block_size=config.subspace.block_size,
+    )
+
+
+def switch_state(
+    opt_state: dominant.TrackSubspaceState,
+) -> dominant.AfterAlignmentState:
+    """Return the switch's state inside a `tracked_optimizer`'s state."""
+    found = [
+        state
+        for state in opt_state.inner_state
+        if isinstance(state, dominant.AfterAlignmentState)
+    ]
+    return found[0]
