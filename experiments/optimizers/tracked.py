@@ -162,7 +162,8 @@ def tracked_optimizer(
       task: gives the loss, whose Hessian is tracked.
       dom: weight of the dominant part, a number or a traced scalar.
       bulk: weight of the bulk part, likewise.
-      active: see `refresh_policy`.
+      active: see `refresh_policy`. With axis_name an inactive member still takes part
+        in refreshes that others need, unless `update` is given its own `active` too.
       axis_name: see `dominant.track_subspace`.
 
     Returns:

@@ -153,21 +153,21 @@ def test_gradient_projections_come_before_the_optimizer(name):
 # --- the switch -----------------------------------------------------------------------
 
 
-def engaged_at(config, gradient):
+def engaged_at(config, gradient, full_gradient):
     """The updates [T, 15] of Dom-SGD, and whether the switch had come, [T]."""
     tx = optimizers.projected_optimizer(config, 1.0, 0.0)
 
     @jax.jit
-    def run(gradient, subspace):
+    def run(gradient, full_gradient, subspace):
         def step(state, _):
             updates, state = tx.update(
-                gradient, state, gradient, subspace=subspace, gradient=gradient
+                gradient, state, gradient, subspace=subspace, gradient=full_gradient
             )
             return state, (updates, state[-1].engaged)
 
         return jax.lax.scan(step, tx.init(gradient), length=6)[1]
 
-    updates, engaged = run(tree(gradient), given_subspace())
+    updates, engaged = run(tree(gradient), tree(full_gradient), given_subspace())
     return flat(updates), np.asarray(engaged)
 
 
@@ -175,7 +175,8 @@ def test_a_fixed_switch_comes_at_its_step_whatever_the_alignment():
     config = make_config(learning_rate=1.0)
     config.switch.step = 4
     orthogonal = GRADIENTS[0] - GRADIENTS[0] @ INSIDE
-    updates, engaged = engaged_at(config, orthogonal)
+    # chi_k is zero, and not merely small.
+    updates, engaged = engaged_at(config, orthogonal, np.zeros(NUM_PARAMETERS))
     # Updates are numbered from 1, as by the rule: the state after 4 is the switch's.
     assert list(engaged) == [False, False, False, True, True, True]
     np.testing.assert_allclose(updates[:3], -np.tile(orthogonal, (3, 1)), rtol=1e-6)
@@ -187,8 +188,9 @@ def test_without_a_step_the_rule_decides():
     config.switch.step = 0
     config.switch.threshold, config.switch.decay = 0.7, 0.5
     # The average is 1/2, 3/4, 7/8, ...
-    assert list(engaged_at(config, BASIS[:, 0])[1]) == [False] + 5 * [True]
+    aligned = BASIS[:, 0]
+    assert list(engaged_at(config, PARAMS, aligned)[1]) == [False] + 5 * [True]
     config.switch.min_steps = 3
-    assert list(engaged_at(config, BASIS[:, 0])[1]) == 2 * [False] + 4 * [True]
-    orthogonal = GRADIENTS[0] - GRADIENTS[0] @ INSIDE
-    assert not np.any(engaged_at(config, orthogonal)[1])
+    assert list(engaged_at(config, PARAMS, aligned)[1]) == 2 * [False] + 4 * [True]
+    orthogonal = PARAMS - PARAMS @ INSIDE
+    assert not np.any(engaged_at(config, PARAMS, orthogonal)[1])
