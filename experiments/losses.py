@@ -74,7 +74,7 @@ def _targets(outputs: jax.Array, data: Data) -> jax.Array:
 def _log_cosh(x: jax.Array) -> jax.Array:
     """Return log cosh x for each entry, accurate for small |x|, finite for large."""
     size = jnp.abs(x)
-    small = jnp.log1p(2 * jnp.sinh(jnp.minimum(size, 1) / 2) ** 2)
+    small = jnp.log1p(2 * jnp.sinh(size / 2) ** 2)
     large = size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)
     return jnp.where(size < 1, small, large)
 

@@ -131,6 +131,19 @@ def test_switch_is_one_way_and_waits_for_min_steps(basis, subspace):
     assert int(state.inner_state.num_updates) == 3
 
 
+def test_a_negative_threshold_leaves_the_switch_to_min_steps(basis, subspace):
+    outside = tree(np.linalg.svd(basis.T)[2][-1])
+    tx = dominant.after_alignment(
+        dominant.dom_project(), threshold=-1.0, decay=0.9, min_steps=3
+    )
+    state = tx.init(PARAMS)
+    norms = []
+    for _ in range(4):
+        updates, state = tx.update(outside, state, subspace=subspace, gradient=outside)
+        norms.append(float(optax.tree.norm(updates)))
+    np.testing.assert_allclose(norms, [1, 1, 0, 0], atol=1e-6)
+
+
 def test_switch_is_decided_for_each_member_of_a_vmap(basis, subspace):
     outside = np.linalg.svd(basis.T)[2][-1]
     angles = np.array([0.0, 0.2, 1.2])
