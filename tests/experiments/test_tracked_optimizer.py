@@ -79,9 +79,9 @@ def test_sam_and_momentum_in_a_tracker_of_branches_and_finished_members():
     @jax.jit
     def run(weights, active, params, train):
         def member(weights, active):
-            tx = optimizers.tracked_optimizer(config, task, *weights, active=active)
+            tx = optimizers.tracked_optimizer(config, task, *weights)
 
-            def step(carry, _):
+            def step(carry, i):
                 params, state = carry
                 gradient = jax.grad(task.loss_fn)(params, train)
                 updates, state = tx.update(
@@ -91,11 +91,12 @@ def test_sam_and_momentum_in_a_tracker_of_branches_and_finished_members():
                     curvature_data=train,
                     gradient=gradient,
                     grad_fn=lambda params, _: jax.grad(task.loss_fn)(params, train),
+                    active=active | (i == 0),
                 )
                 params = jax.tree.map(jnp.add, params, updates)
                 return (params, state), params
 
-            return jax.lax.scan(step, (params, tx.init(params)), length=5)
+            return jax.lax.scan(step, (params, tx.init(params)), jnp.arange(5))
 
         return jax.vmap(member)(weights, active)
 
