@@ -55,10 +55,10 @@ class Branch(NamedTuple):
     int32, one a member, where it ends at the latest.
     """
 
-    dom: jax.Array
-    bulk: jax.Array
-    is_warmup: jax.Array
-    last_step: jax.Array
+    dom: Any
+    bulk: Any
+    is_warmup: Any
+    last_step: Any
 
 
 class Programs(NamedTuple):
@@ -118,15 +118,16 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
         def body(carry: tuple) -> tuple:
             i, before, metrics = carry
             state, record = step(before, branch, i == 0, train)
-            taken = {
+            taken = {}
+            for name in metrics:
+
+                def measure(_: Any, name: str = name) -> Any:
+                    return take(name, record, before, (train, test))
+
                 # Not a `cond`, which would copy the memories at each step.
-                name: do_if(
-                    (i == 0) & due[name],
-                    lambda _, name=name: take(name, record, before, (train, test)),
-                    (metrics[name], state.memories.get(name, ())),
-                )
-                for name in metrics
-            }
+                memory = state.memories.get(name, ())
+                is_due = (i == 0) & due[name]
+                taken[name] = do_if(is_due, measure, (metrics[name], memory))
             memories = {name: taken[name][1] for name in state.memories}
             metrics = {name: values for name, (values, _) in taken.items()}
             return i + 1, state._replace(memories=memories), metrics
@@ -273,8 +274,9 @@ def _unless(going: jax.Array, new: TrainState, old: TrainState) -> TrainState:
     tracker = new.opt_state._replace(
         inner_state=choose(new.opt_state.inner_state, old.opt_state.inner_state)
     )
-    blank = {"opt_state": (), "memories": ()}
-    kept = choose(new._replace(**blank), old._replace(**blank))
+    kept = choose(
+        new._replace(opt_state=(), memories={}), old._replace(opt_state=(), memories={})
+    )
     return kept._replace(opt_state=tracker, memories=new.memories)
 
 

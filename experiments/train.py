@@ -255,7 +255,7 @@ class _Run:
         steps = self._members(self.state.step)
         diverged_at = self._members(self.state.diverged_at)
         engaged = self._members(optimizers.switch_state(self.state.opt_state).engaged)
-        outcomes = []
+        outcomes: list[dict[str, Any]] = []
         for member in range(self.config.seeds):
             if name != WARMUP and self.switch_steps[member] < 0:
                 outcomes.append({"status": "not started", "step": None})

@@ -89,7 +89,7 @@ def descent(record: Record, setting: Setting) -> Metrics:
         "bulk": (bulk, product_of_bulk),
         "all": (record.updates, whole),
     }
-    metrics = {}
+    metrics: Metrics = {}
     for name, (part, product) in parts.items():
         metrics[f"descent/first_{name}"] = optax.tree.vdot(record.gradient, part)
         metrics[f"descent/second_{name}"] = 0.5 * optax.tree.vdot(part, product)

@@ -147,7 +147,7 @@ def effective_rates(record: Record, setting: Setting) -> Metrics:
         "dom": dominant.project(gradient, subspace),
         "bulk": dominant.reject(gradient, subspace),
     }
-    metrics = {}
+    metrics: Metrics = {}
     for name, part in parts.items():
         numerator = -optax.tree.vdot(updates, part)
         denominator = optax.tree.norm(part, squared=True)
