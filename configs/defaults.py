@@ -114,6 +114,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Examples a chunk of a curvature product, to bound memory; 0: all at once.
     config.subspace.batch_size = 0
 
+    # Compare a Hessian-vector product with a difference of gradients before the start.
+    config.check_curvature = True
+
     # The switch: once the moving average of chi_k of the full gradient (started at 0)
     # passes the threshold, and not before min_steps.
     config.switch = ml_collections.ConfigDict()

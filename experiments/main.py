@@ -4,8 +4,11 @@ Fields can be overridden: `--config.steps=1000 --config.optimizer.learning_rate=
 The same command on the same folder resumes a run that was interrupted.
 """
 
+import os
 import sys
+from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -30,6 +33,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
+    if not jax.config.read("jax_compilation_cache_dir"):  # else the user chose one
+        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
     workdir = str(_WORKDIR.value)
     try:
         status = train.run(
@@ -41,6 +46,12 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}\n--from_older_checkpoint takes the one before.")
     print(f"status: {status['status']}")
     print(report.write_report(workdir))
+
+
+def _cache_folder() -> Path:
+    """Return where compiled programs are kept from one run to the next."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "dominant" / "compiled"
 
 
 if __name__ == "__main__":

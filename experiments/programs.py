@@ -72,7 +72,7 @@ class Programs(NamedTuple):
     """
 
     initial_state: Callable[[], TrainState]
-    chunk: Callable[..., tuple[TrainState, dict[str, Metrics]]]
+    chunk: Any
     going: Callable[[TrainState, Branch], jax.Array]
 
 

@@ -7,6 +7,7 @@ each one switches when its own time has come; the branches start when all have.
 """
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,12 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from experiments import measurements, optimizers, records
+from experiments import curvature_check, measurements, optimizers, records
 from experiments.programs import NOT_DIVERGED, Branch, programs
 from experiments.tasks import Task, make_task
 
 WARMUP = "warmup"
+_NUM_CHECKED = 8  # examples of the check of curvature products
 
 
 class Terminated(Exception):
@@ -54,6 +56,7 @@ def run(
     Raises:
       ForeignWorkdirError: if `workdir` holds another config's run; it stays untouched.
       CorruptCheckpointError: if the latest checkpoint cannot be read.
+      CurvatureError: if products with the task's Hessian are wrong.
       MissingDatasetError: if the data set is not on disk.
       ValueError: if a config field is out of range.
     """
@@ -61,6 +64,10 @@ def run(
     task = make_task(config.task)
     check_fit(config, task)
     folder = records.open_workdir(workdir, config.to_dict(), argv)
+    if config.check_curvature and not folder.resumed:
+        few = jax.tree.map(lambda x: x[:_NUM_CHECKED], task.train)
+        params = task.init(jax.random.key(config.seed))
+        curvature_check.check_products(task.loss_fn, params, few)
     if (folder.path / "status.json").exists():
         status = records.read_status(folder)
         if status["status"] in ("finished", "diverged"):
@@ -119,6 +126,7 @@ class _Run:
         self.task = task
         self.workdir = workdir
         self.programs = programs(config, task)
+        self.compiled: Any = None
         self.state = jax.jit(self.programs.initial_state)()
         self.branch = WARMUP
         self.elapsed = 0
@@ -227,7 +235,7 @@ class _Run:
     ) -> None:
         """Run a chunk on the device and log its first step, a line a member."""
         steps = self._members(self.state.step)
-        self.state, metrics = self.programs.chunk(
+        arguments = (
             self.state,
             branch,
             np.int32(num_steps),
@@ -235,6 +243,9 @@ class _Run:
             self.task.train,
             self.task.test,
         )
+        if self.compiled is None:
+            self.compiled = self._compile(*arguments)
+        self.state, metrics = self.compiled(*arguments)
         taken = {
             k: v for m, values in metrics.items() if due[m] for k, v in values.items()
         }
@@ -249,6 +260,14 @@ class _Run:
                 "time/seconds": self._seconds(),
             }
             records.append_metrics(self.workdir, line)
+
+    def _compile(self, *arguments: Any) -> Any:
+        """Compile the chunk, and say how long that took."""
+        started = time.perf_counter()
+        compiled = self.programs.chunk.lower(*arguments).compile()
+        seconds = time.perf_counter() - started
+        tqdm.write(f"compiled in {seconds:.1f} s", file=sys.stderr)
+        return compiled
 
     def _note_end(self, name: str) -> None:
         """Note how each member's branch ended, and where the warm-up switched."""

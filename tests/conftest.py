@@ -1,7 +1,6 @@
 """Fixtures for all tests."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import jax
@@ -9,9 +8,12 @@ import pytest
 
 # Most of the tests' time is compilation, and none of their results depends on it.
 jax.config.update("jax_disable_most_optimizations", True)
-# Runs that are resumed, or trained in several ways, compile the same program again.
-_CACHE = tempfile.TemporaryDirectory(prefix="compiled-")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache(tmp_path_factory):
+    """Runs that are resumed, or trained in several ways, compile one program again."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
 
 
 @pytest.fixture(scope="session")

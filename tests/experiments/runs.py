@@ -23,6 +23,7 @@ def tiny_config():
     config.measure.held_out = 4
     config.checkpoint_every = 10
     config.report_window = 10
+    config.check_curvature = False
     return config
 
 

@@ -1,5 +1,7 @@
 """Measurements against dense linear algebra, at hand-made records."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -274,3 +276,30 @@ def test_what_a_run_cannot_measure_is_refused(case):
     config.measure.held_out = 1
     with pytest.raises(ValueError, match="needs a test set"):
         measurements.check(config, setting.task._replace(test=None))
+
+
+def test_the_docs_list_every_measurement_and_its_fields(case):
+    table = Path("docs/measurements.md").read_text().splitlines()
+    record, setting, _ = case
+    memories = {
+        name: measurement.no_memory(record.params, setting)
+        for name, measurement in MEASUREMENTS.items()
+        if measurement.no_memory
+    }
+    for name, measurement in MEASUREMENTS.items():
+        row = next(
+            line for line in table.splitlines() if line.startswith(f"| `{name}`")
+        )
+        assert f"| {measurement.products} |" in row
+        shapes, _ = jax.eval_shape(
+            lambda record, m=measurement, name=name: m.take(
+                record, setting, memories.get(name, ())
+            ),
+            record,
+        )
+        for field in shapes:
+            group, _, rest = field.partition("/")
+            stem = rest.removesuffix("_numerator").removesuffix("_denominator")
+            stem = stem.removesuffix("_dom").removesuffix("_bulk").removesuffix("_all")
+            assert f"{group}/" in row, field
+            assert stem in row, field
