@@ -148,6 +148,34 @@ def test_split_refuses_other_state_than_parameters(module, name):
         models.split(module)
 
 
+def test_own_modules_become_models():
+    model = models.pure_model(lambda key: nnx.Linear(3, 2, rngs=nnx.Rngs(key)))
+    params = model.init(jax.random.key(0))
+    inputs = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_allclose(
+        model.apply(params, inputs),
+        inputs @ np.asarray(params["kernel"]) + np.asarray(params["bias"]),
+        rtol=1e-6,
+    )
+    with pytest.raises(ValueError, match="only parameters may be state"):
+        models.pure_model(lambda key: nnx.BatchNorm(3, rngs=nnx.Rngs(key)))
+
+
+def test_one_compilation_serves_all_seeds():
+    model, traces = models.mlp((3, 4, 2)), 0
+
+    @jax.jit
+    def outputs(params, inputs):
+        nonlocal traces
+        traces += 1
+        return model.apply(params, inputs)
+
+    init = jax.jit(model.init)
+    for seed in range(3):
+        outputs(init(jax.random.key(seed)), np.ones((2, 3), np.float32))
+    assert traces == 1
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"'swish'; known ones: elu, .*, tanh"):
         models.mlp((2, 1), activation="swish")
