@@ -159,17 +159,21 @@ def _norm(squares: Any) -> float:
 
 def _product(loss_fn: LossFn, params: Any, direction: Any, data: Any) -> Any:
     """Return H v, or say why there is none."""
+
+    @jax.jit
+    def product_and_finite(params: Any, direction: Any, data: Any) -> tuple[Any, Any]:
+        product = dominant.hvp(loss_fn, params, direction, data)
+        return product, jax.tree.map(lambda x: jnp.isfinite(x).all(), product)
+
     try:
-        product = jax.jit(functools.partial(dominant.hvp, loss_fn))(
-            params, direction, data
-        )
+        product, finite = product_and_finite(params, direction, data)
     except Exception as error:
         raise CurvatureError(
             "the product with the Hessian (jax.jvp of jax.grad of the loss) cannot be "
             f"computed: {type(error).__name__}: {error}\n{_FIX}"
         ) from error
-    for path, leaf in jax.tree_util.tree_leaves_with_path(product):
-        if not jnp.isfinite(leaf).all():
+    for path, is_finite in jax.tree_util.tree_leaves_with_path(finite):
+        if not is_finite:
             raise CurvatureError(
                 "the product with the Hessian is not finite at "
                 f"{jax.tree_util.keystr(path)}. A likely cause is an operation without "

@@ -23,7 +23,6 @@ TEXT = {"inputs": IDS[:, :-1], "labels": IDS[:, 1:]}
 
 NETWORKS = {
     "mlp": (models.mlp((64, 16, 3)), IMAGES),
-    "relu mlp": (models.mlp((64, 16, 3), "relu"), IMAGES),
     "cnn": (models.cnn((8, 8, 1), 3, channels=(4, 4)), IMAGES),
     "transformer": (
         models.transformer_classifier(
