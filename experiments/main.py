@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
-    if not jax.config.read("jax_compilation_cache_dir"):  # else the user chose one
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
     workdir = str(_WORKDIR.value)
     try:

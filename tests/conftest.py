@@ -16,6 +16,13 @@ def _compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _memory():
+    """Give back what a module's compiled programs hold: gigabytes, over all modules."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tfds_data_dir() -> Path:
     """The folder of prepared data sets; without one, tests that need it are skipped.

@@ -154,7 +154,6 @@ def library_trajectory(base, side, position, dtype):
         ("adam", "bulk", "update", "float64"),
         ("adam", "bulk", "gradient", "float64"),
         ("sgd", "dom", "update", "float32"),
-        ("adam", "bulk", "update", "float32"),
     ],
 )
 def test_trajectory_equals_the_dense_one(base, side, position, dtype):

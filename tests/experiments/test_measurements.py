@@ -279,7 +279,7 @@ def test_what_a_run_cannot_measure_is_refused(case):
 
 
 def test_the_docs_list_every_measurement_and_its_fields(case):
-    table = Path("docs/measurements.md").read_text().splitlines()
+    table = Path("docs/measurements.md").read_text(encoding="utf-8").splitlines()
     record, setting, _ = case
     memories = {
         name: measurement.no_memory(record.params, setting)
@@ -287,9 +287,7 @@ def test_the_docs_list_every_measurement_and_its_fields(case):
         if measurement.no_memory
     }
     for name, measurement in MEASUREMENTS.items():
-        row = next(
-            line for line in table.splitlines() if line.startswith(f"| `{name}`")
-        )
+        row = next(line for line in table if line.startswith(f"| `{name}`"))
         assert f"| {measurement.products} |" in row
         shapes, _ = jax.eval_shape(
             lambda record, m=measurement, name=name: m.take(

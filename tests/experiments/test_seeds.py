@@ -107,6 +107,7 @@ def test_refreshes_are_decided_together_and_executed_once(monkeypatch):
     assert worst <= len(executed) < int(jnp.sum(tracker.total_matvecs))
 
 
+@pytest.mark.slow
 def test_seeds_resume_to_equal_metrics(together, tmp_path, monkeypatch):
     reference, _ = together
     config = seeds_config()

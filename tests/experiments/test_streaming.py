@@ -46,8 +46,9 @@ def test_an_epoch_is_without_replacement_and_skips_the_remainder():
 
 
 def test_the_order_is_that_of_training_in_memory():
-    config = SimpleNamespace(seed=5, batch_size=BATCH_SIZE)
-    task = SimpleNamespace(num_train=NUM_EXAMPLES)
+    optimizer = SimpleNamespace(name="sgd")
+    config = SimpleNamespace(seeds=1, batch_size=BATCH_SIZE, optimizer=optimizer)
+    task = SimpleNamespace(num_train=NUM_EXAMPLES, sample=None)
     train = {"inputs": jnp.arange(NUM_EXAMPLES)}
 
     @jax.jit
@@ -56,7 +57,16 @@ def test_the_order_is_that_of_training_in_memory():
         batch = programs._next_batch(config, task, state, train)
         return state._replace(step=state.step + 1), batch["inputs"]
 
-    state = programs.TrainState(0, None, None, jnp.zeros(NUM_EXAMPLES, jnp.int32), 0)
+    state = programs.TrainState(
+        seed=jnp.int32(5),
+        step=jnp.int32(0),
+        params=None,
+        model_state=(),
+        opt_state=None,
+        order=jnp.zeros(NUM_EXAMPLES, jnp.int32),
+        memories={},
+        diverged_at=jnp.int32(0),
+    )
     expected = []
     for _ in range(3 * STEPS_PER_EPOCH):
         state, batch = next_batch(state)

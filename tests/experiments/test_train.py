@@ -146,35 +146,7 @@ def test_an_epoch_has_each_example_at_most_once():
     assert not np.array_equal(orders[6], orders[12])
 
 
-# --- resuming -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("branch", ["warmup", "dom"])
-def test_a_killed_run_resumes_to_equal_metrics(branch, finished, tmp_path, monkeypatch):
-    """Cut off between a checkpoint and the next, in the warm-up and in a branch."""
-    reference, _ = finished
-    append = records.append_metrics
-    switch = records.read_status(reference)["switch_step"]
-    last_step = {"warmup": 10, "dom": switch + 25}[branch]
-
-    def append_then_die(workdir, line):
-        append(workdir, line)
-        if line["branch"] == branch and line["step"] == last_step:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(records, "append_metrics", append_then_die)
-        with pytest.raises(KeyboardInterrupt):
-            train.run(tiny_config(), tmp_path)
-    interrupted = records.read_status(tmp_path)
-    assert interrupted["status"] == "interrupted"
-    assert interrupted["branch"] == branch
-    status = train.run(tiny_config(), tmp_path)
-    assert status["status"] == "finished"
-    assert without_times(records.read_metrics(tmp_path)) == without_times(
-        records.read_metrics(reference)
-    )
-    assert len(records.read_provenance(tmp_path)) == 2
+# --- a second start ----------------------------------------------------------------
 
 
 def test_a_finished_run_is_left_as_it_is(finished):
@@ -251,7 +223,7 @@ def test_the_chunk_is_compiled_once():
         ("seeds", 0, "seeds must be at least 1"),
         ("steps", 0, "steps must be at least 1"),
         ("batch_size", 101, "exceeds the 100 examples"),
-        ("task.dataset", "imagenet", "known ones: digits, mnist"),
+        ("task.dataset", "imagenet", "known ones: cifar10, digits, fashion"),
         ("task.loss", "hinge", "known ones: cross_entropy, half_squared_error"),
         ("task.activation", "sine", "known ones: "),
         ("optimizer.name", "lion", "known ones: adam, adamw, gd, heavy_ball"),
