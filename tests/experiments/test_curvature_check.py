@@ -49,7 +49,7 @@ def test_networks_pass(name):
 
 
 def test_residual_network_passes_in_training():
-    model = models.resnet8(1, 3, channels=(2, 3))
+    model = models.resnet8(1, 3, channels=(2,))
     params, state = numpy_networks.random_params(model)
 
     def loss_fn(params, data):
