@@ -29,6 +29,7 @@ LABELS: Mapping[str, str] = {
     "plain": "plain",
     "dom": "Dom",
     "bulk": "Bulk",
+    "interpolated": "interpolated",
 }
 
 # Okabe and Ito's palette: distinct for the colour-blind. By name, for light and dark.
@@ -39,6 +40,7 @@ COLORS: Mapping[str, tuple[str, str]] = {
     "plain": ("#0072b2", "#56b4e9"),
     "dom": ("#d55e00", "#ff9447"),
     "bulk": ("#009e73", "#2fc79a"),
+    "interpolated": ("#cc79a7", "#e39ec6"),
     "tail": ("#b3b9c1", "#5b636e"),
 }
 _LIGHT = {name: light for name, (light, _) in COLORS.items()}

@@ -46,6 +46,7 @@ summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; }
 .plain { color: var(--plain); }
 .dom { color: var(--dom); }
 .bulk { color: var(--bulk); }
+.interpolated { color: var(--interpolated); }
 @media (max-width: 40rem) { th, td { padding: .35rem .4rem; font-size: .85rem; } }
 .reproduced { color: var(--bulk); } .not-reproduced { color: var(--dom); }
 """

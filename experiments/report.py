@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from experiments import figures, page, records, tables
 from experiments.figures import LABELS
 from experiments.json_values import flatten
-from experiments.summary import BRANCHES, BranchSummary, Line, Summary, summarize
+from experiments.summary import (
+    BRANCHES,
+    BranchSummary,
+    Line,
+    Summary,
+    lines_of_seed,
+    summarize,
+    summarize_seeds,
+)
 
 _QUESTION = """
 <p>The dominant space is spanned by the eigenvectors of the Hessian's {k} largest
@@ -67,9 +75,14 @@ def write_report(workdir: records.Location) -> Path:
     """
     config = records.read_config(workdir)
     status = records.read_status(workdir)
-    lines = records.read_metrics(workdir)
+    lines: Sequence[Line] = records.read_metrics(workdir)
     runs = records.read_provenance(workdir)
-    summary = summarize(config, status, lines)
+    summaries = summarize_seeds(config, status, lines)
+    seed = min(summaries, default=config.get("seed", 0))
+    if len(summaries) > 1:  # the numbers over all of them, the pictures of the first
+        summary, lines = summaries[seed], lines_of_seed(lines, seed)
+    else:
+        summary = summaries.get(seed) or summarize(config, status, lines)
     panels = _panels(config, summary, lines)
     figures.save_png(
         Path(workdir) / "figure.png",
@@ -77,6 +90,7 @@ def write_report(workdir: records.Location) -> Path:
     )
     body = [
         _introduction(config, summary),
+        _seeds(summaries, seed),
         _key(summary),
         page.side_by_side(_figure(letter, panel) for letter, panel in panels.items()),
         tables.results(summary),
@@ -152,6 +166,14 @@ def _introduction(config: Mapping[str, Any], summary: Summary) -> str:
     )
     notes = "".join(f'<p class="note">{note}</p>' for note in _outcome(config, summary))
     return _QUESTION.format(k=config["subspace"]["k"]) + claimed + notes
+
+
+def _seeds(summaries: Mapping[int, Summary], seed: int) -> str:
+    """Return the numbers over all seeds; nothing for a run of one."""
+    if len(summaries) < 2:
+        return ""
+    note = f'<p class="note">All else on this page is of seed {seed}.</p>'
+    return tables.over_seeds(summaries) + note
 
 
 def _sentence(branch: BranchSummary) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 WARMUP = "warmup"
-BRANCHES = ("plain", "dom", "bulk")
+BRANCHES = ("plain", "dom", "bulk", "interpolated")
 
 Line = Mapping[str, Any]
 """One logged step, as `experiments.records.read_metrics` returns it."""
@@ -131,6 +131,35 @@ def summarize(
             (line.get("cost/failed_refreshes", 0) for line in lines), default=0
         ),
     )
+
+
+def summarize_seeds(
+    config: Mapping[str, Any], status: Mapping[str, Any], lines: Sequence[Line]
+) -> dict[int, Summary]:
+    """Summarize each seed of a run; those without a line yet are left out."""
+    summaries, num_seeds = {}, config.get("seeds", 1)
+    for index in range(num_seeds):
+        seed = config.get("seed", 0) + index
+        of_seed = lines_of_seed(lines, seed)
+        if of_seed:
+            own = _status_of_seed(status, index) if num_seeds > 1 else status
+            summaries[seed] = summarize(config, own, of_seed)
+    return summaries
+
+
+def lines_of_seed(lines: Iterable[Line], seed: int) -> list[Line]:
+    """Return the lines of one seed."""
+    return [line for line in lines if line.get("seed", seed) == seed]
+
+
+def _status_of_seed(status: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return the status with one seed's outcomes in place of all seeds'."""
+    branches = status.get("branches") or {}
+    return {
+        **status,
+        "switch_step": status["switch_step"][index],
+        "branches": {name: outcomes[index] for name, outcomes in branches.items()},
+    }
 
 
 def of_branch(lines: Iterable[Line], branch: str) -> list[Line]:

@@ -1,6 +1,7 @@
 """The tables of a report."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from experiments import page
 from experiments.figures import LABELS
 from experiments.json_values import flatten
-from experiments.summary import BranchSummary, Summary
+from experiments.summary import BRANCHES, BranchSummary, Summary
 
 
 def results(summary: Summary) -> str:
@@ -29,6 +30,56 @@ L<sub>sw</sub> = {summary.loss_at_switch:.4g}, the mean loss over the {summary.w
 steps before the switch. HVPs (Hessian-vector products) and seconds are those of the
 branch alone.</p>
 {page.table(["", *names], rows)}"""
+
+
+def over_seeds(summaries: Mapping[int, Summary]) -> str:
+    """Return each branch's numbers as mean ± standard deviation over the seeds."""
+    names = {b.branch for summary in summaries.values() for b in summary.branches}
+    rows = []
+    for name in (branch for branch in BRANCHES if branch in names):
+        ended = [
+            b
+            for summary in summaries.values()
+            for b in summary.branches
+            if b.branch == name
+        ]
+        fulfilled = sum(b.verdict == "reproduced" for b in ended)
+        judged = sum(b.verdict in ("reproduced", "not reproduced") for b in ended)
+        rows.append(
+            [
+                f'<span class="{name}">{LABELS[name]}</span>',
+                spread([b.loss for b in ended], "{:.4g}"),
+                spread([b.ratio for b in ended], "{:.3f}"),
+                spread([b.alignment for b in ended], "{:.3f}"),
+                spread([b.test_accuracy for b in ended], "{:.2%}"),
+                f"{fulfilled} of {judged}" if judged else "–",
+            ]
+        )
+    switches = [s.switch_step for s in summaries.values() if s.switch_step is not None]
+    headings = [
+        "",
+        "loss",
+        "ratio, loss / L<sub>sw</sub>",
+        "χ<sub>k</sub>",
+        "test accuracy",
+        "reproduced",
+    ]
+    return f"""
+<h2>Over seeds</h2>
+<p>Mean ± standard deviation over {len(summaries)} seeds, of which {len(switches)}
+switched, at step {spread(switches, "{:.0f}")}.</p>
+{page.table(headings, rows)}"""
+
+
+def spread(values: Sequence[float | None], form: str) -> str:
+    """Return mean ± standard deviation (n - 1) of the values that there are."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = number(statistics.fmean(known), form)
+    if len(known) < 2:
+        return mean
+    return f"{mean} ± {number(statistics.stdev(known), form)}"
 
 
 def _result_column(branch: BranchSummary) -> dict[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dominant
-from experiments import optimizers, programs, records, train
+from experiments import optimizers, programs, records, report, train
 from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config
 
@@ -43,6 +43,24 @@ def test_each_seed_switches_when_its_own_time_has_come(together):
         assert [line["step"] for line in warmup] == list(range(0, switch, 5))
         bulk = [line["step"] for line in lines_of(workdir, "bulk", seed)]
         assert bulk == [*range(switch, 60, 5), 60]
+
+
+def test_the_report_has_means_and_spreads(together):
+    workdir, _ = together
+    page = report.write_report(workdir).read_text()
+    ends = [
+        np.mean(
+            [
+                line["loss/full"]
+                for line in lines_of(workdir, "bulk", seed)
+                if line["step"] > 50
+            ]
+        )
+        for seed in range(SEEDS)
+    ]
+    assert f"{np.mean(ends):.4g} ± {np.std(ends, ddof=1):.4g}" in page
+    assert f"over {SEEDS} seeds, of which {SEEDS}" in page
+    assert "All else on this page is of seed 0" in page
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
