@@ -190,10 +190,10 @@ class _Run:
             while np.any(going):
                 going = self._chunk(name, branch, going, bar)
                 if np.any(going):
-                    if self.elapsed % config.checkpoint_every == 0:
+                    told_to_end = self.terminated.is_set()
+                    if told_to_end or self.elapsed % config.checkpoint_every == 0:
                         self._checkpoint()
-                    if self.terminated.is_set():
-                        self._checkpoint()
+                    if told_to_end:
                         raise Terminated
         self._note_end(name)
         if name == WARMUP and np.any(self.switch_steps >= 0):

@@ -17,6 +17,7 @@ CONFIG = {
     "subspace": {"k": 2},
     "switch": {"threshold": 0.95, "decay": 0.9},
     "report_window": 100,
+    "modes": ["plain", "dom", "bulk"],
     "optimizer": {"learning_rate": 0.1},
     "claims": {
         "plain": {"text": "SGD learns", "max_ratio": 0.6},
