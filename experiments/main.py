@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
         status = train.run(
             _CONFIG.value, workdir, sys.argv, from_older_checkpoint=_OLDER.value
         )
-    except (MissingDatasetError, records.ForeignWorkdirError, ValueError) as error:
+    except (MissingDatasetError, records.ForeignWorkdirError) as error:
         sys.exit(f"error: {error}")
     except records.CorruptCheckpointError as error:
         sys.exit(f"error: {error}\n--from_older_checkpoint takes the one before.")
