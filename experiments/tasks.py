@@ -9,7 +9,7 @@ import ml_collections
 
 from experiments import data, losses, models
 from experiments.data import Splits
-from experiments.models.layers import lookup
+from experiments.names import lookup
 
 
 class Task(NamedTuple):

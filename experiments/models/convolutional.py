@@ -13,10 +13,10 @@ from experiments.models.layers import (
     WeightsAndBiases,
     convolution,
     linear,
-    lookup,
     max_pool,
 )
 from experiments.models.pure import Model, pure_model
+from experiments.names import lookup
 
 _VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 _VGG11_HIDDEN = (512, 512)

@@ -12,9 +12,9 @@ from experiments.models.layers import (
     Initializers,
     layer_norm,
     linear,
-    lookup,
 )
 from experiments.models.pure import Model, pure_model
+from experiments.names import lookup
 
 
 class GPT(nnx.Module):

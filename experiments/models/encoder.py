@@ -18,9 +18,9 @@ from experiments.models.layers import (
     Activation,
     Initializers,
     linear,
-    lookup,
 )
 from experiments.models.pure import Model, pure_model
+from experiments.names import lookup
 
 Pool = Callable[[jax.Array], jax.Array]
 

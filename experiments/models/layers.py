@@ -149,16 +149,3 @@ def max_pool(images: jax.Array) -> jax.Array:
     windows = images[:, : 2 * height, : 2 * width]
     windows = windows.reshape(num, height, 2, width, 2, channels)
     return windows.max(axis=(2, 4))
-
-
-def lookup(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-    """Return `known[name]`.
-
-    Raises:
-      ValueError: if there is no such name; the message lists those there are.
-    """
-    if name not in known:
-        raise ValueError(
-            f"unknown {kind} {name!r}; known ones: {', '.join(sorted(known))}"
-        )
-    return known[name]

@@ -12,9 +12,9 @@ from experiments.models.layers import (
     Activation,
     Initializers,
     linear,
-    lookup,
 )
 from experiments.models.pure import Model, pure_model
+from experiments.names import lookup
 
 
 class MLP(nnx.Module):

@@ -12,9 +12,9 @@ from experiments.models.layers import (
     WeightsAndBiases,
     convolution,
     linear,
-    lookup,
 )
 from experiments.models.pure import StatefulModel, pure_stateful_model
+from experiments.names import lookup
 
 
 def _batch_norm(

@@ -28,7 +28,8 @@ import optax
 from optax import contrib
 
 import dominant
-from experiments.optimizers.fields import lookup, require, require_defaults
+from experiments.names import lookup
+from experiments.optimizers.fields import require, require_defaults
 from experiments.optimizers.schedules import learning_rate
 
 

@@ -1,24 +1,10 @@
 """Checks of config fields, for choices of which each reads some fields only."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import ml_collections
 
 from configs import defaults
-
-
-def lookup(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-    """Return `known[name]`.
-
-    Raises:
-      ValueError: if there is no such name; it lists those that there are.
-    """
-    if name not in known:
-        raise ValueError(
-            f"unknown {kind} {name!r}; known ones: {', '.join(sorted(known))}"
-        )
-    return known[name]
 
 
 def require_defaults(

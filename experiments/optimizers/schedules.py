@@ -17,7 +17,8 @@ from typing import NamedTuple
 import ml_collections
 import optax
 
-from experiments.optimizers.fields import lookup, require, require_defaults
+from experiments.names import lookup
+from experiments.optimizers.fields import require, require_defaults
 
 
 class _Recipe(NamedTuple):

@@ -14,8 +14,9 @@ import ml_collections
 import optax
 
 import dominant
+from experiments.names import lookup
 from experiments.optimizers.base import base_optimizer
-from experiments.optimizers.fields import lookup, require, require_defaults
+from experiments.optimizers.fields import require, require_defaults
 from experiments.tasks import Task
 
 WEIGHTS: Mapping[str, tuple[float, float] | None] = {
