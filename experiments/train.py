@@ -64,7 +64,8 @@ def run(
     task = make_task(config.task)
     check_fit(config, task)
     folder = records.open_workdir(workdir, config.to_dict(), argv)
-    if config.check_curvature and not folder.resumed:
+    # A run has a status once it has passed: one that failed is checked again.
+    if config.check_curvature and not (folder.path / "status.json").exists():
         few = jax.tree.map(lambda x: x[:_NUM_CHECKED], task.train)
         params = task.init(jax.random.key(config.seed))
         curvature_check.check_products(task.loss_fn, params, few)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import measurements, programs, records, report, train
+from experiments import curvature_check, measurements, programs, records, report, train
 from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config, without_times
 
@@ -251,6 +251,20 @@ def test_momentum_that_the_optimizer_would_ignore_is_refused(tmp_path):
     config.optimizer.name, config.optimizer.momentum = "adam", 0.9
     with pytest.raises(ValueError, match=r"optimizer\.momentum = 0\.9 has no effect"):
         train.run(config, tmp_path / "run")
+
+
+def test_wrong_products_are_refused_at_each_start(tmp_path, monkeypatch):
+    def refuse(loss_fn, params, data):
+        assert len(data["labels"]) == 8
+        raise curvature_check.CurvatureError("off by a factor of two")
+
+    monkeypatch.setattr(curvature_check, "check_products", refuse)
+    config = tiny_config()
+    config.check_curvature = True
+    for _ in range(2):
+        with pytest.raises(curvature_check.CurvatureError, match="factor of two"):
+            train.run(config, tmp_path)
+    assert not records.read_metrics(tmp_path)
 
 
 def test_another_configs_folder_is_refused_untouched(finished):
