@@ -19,6 +19,10 @@ def get_config() -> ml_collections.ConfigDict:
     # end of an epoch, less than one batch, is skipped.
     config.batch_size = 50
 
+    # In passes over all of a data set (full gradient, curvature, test) so many examples
+    # are worked on at once, which bounds memory; 0: all.
+    config.examples_at_once = 0
+
     # Fields that start as None hold the default of the data set or the model that reads
     # them; the others have to leave them alone.
     config.task = ml_collections.ConfigDict()
@@ -27,6 +31,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.dataset = "digits"
     # The first so many training examples, 0: all; they make up the training loss.
     config.task.num_train = 1500
+    # Keep the training examples in host memory or on disk, and read them as they are
+    # needed, examples_at_once for a pass over all.
+    config.task.streamed = False
     # Images: each pixel shifted and scaled to mean 0 and variance 1.
     config.task.standardize = placeholder(bool)
     # Sentences: the file of a WordPiece vocabulary, or the size of one to be trained.
@@ -111,8 +118,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.block_size = 1
     # The curvature is taken on the first so many training examples; 0: on all.
     config.subspace.num_examples = 0
-    # Examples a chunk of a curvature product, to bound memory; 0: all at once.
-    config.subspace.batch_size = 0
 
     # Compare a Hessian-vector product with a difference of gradients before the start.
     config.check_curvature = True

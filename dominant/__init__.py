@@ -26,6 +26,10 @@ from dominant.eigenspace import eigenspace_steps as eigenspace_steps
 from dominant.eigenspace import top_eigenspace as top_eigenspace
 from dominant.lanczos import Tridiagonal as Tridiagonal
 from dominant.lanczos import tridiagonalize as tridiagonalize
+from dominant.policies import RefreshPolicy as RefreshPolicy
+from dominant.policies import TrackSubspaceState as TrackSubspaceState
+from dominant.policies import adaptive as adaptive
+from dominant.policies import every as every
 from dominant.projections import AfterAlignmentState as AfterAlignmentState
 from dominant.projections import after_alignment as after_alignment
 from dominant.projections import bulk_project as bulk_project
@@ -40,8 +44,6 @@ from dominant.subspace import overlap as overlap
 from dominant.subspace import principal_angles as principal_angles
 from dominant.subspace import project as project
 from dominant.subspace import reject as reject
-from dominant.tracking import RefreshPolicy as RefreshPolicy
-from dominant.tracking import TrackSubspaceState as TrackSubspaceState
-from dominant.tracking import adaptive as adaptive
-from dominant.tracking import every as every
+from dominant.tracking import TrackerSteps as TrackerSteps
 from dominant.tracking import track_subspace as track_subspace
+from dominant.tracking import tracker_steps as tracker_steps

@@ -7,6 +7,7 @@ formed. Non-floating leaves of the parameters are None in vectors and blocks.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ import jax.numpy as jnp
 Tree = Any
 
 HIGHEST = jax.lax.Precision.HIGHEST
+
+# Entries of a block's leaf; 1 MiB in float32.
+_SLICED_FROM = 2**18
 
 
 def _is_none(leaf: Any) -> bool:
@@ -234,7 +238,12 @@ def rotate(block: Tree, matrix: jax.Array) -> Tree:
 
 
 def _slicing(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Choose an axis (not the first) and a number of slices, at most 8."""
+    """Choose an axis (not the first) and a number of slices, at most 8.
+
+    One for what is small: each loop costs compile time.
+    """
+    if math.prod(shape) < _SLICED_FROM:
+        return 0, 1
     divisors = [_largest_divisor(length) for length in shape[1:]]
     num_slices = max(divisors, default=1)
     return (1 + divisors.index(num_slices) if divisors else 0), num_slices

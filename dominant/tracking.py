@@ -1,4 +1,4 @@
-"""An optax wrapper that owns the eigenbasis and refreshes it while training."""
+"""Optax wrappers that own the eigenbasis and refresh it while training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,111 +9,10 @@ import optax
 
 from dominant import pytrees
 from dominant.curvature import Curvature, domain
-from dominant.eigenspace import top_eigenspace
+from dominant.eigenspace import eigenspace_steps, top_eigenspace
+from dominant.policies import RefreshPolicy, TrackSubspaceState
 from dominant.projections import require_unmasked
-from dominant.subspace import Subspace, alignment, error_bound, principal_angles
-
-_SAFETY, _MAX_GROWTH = 0.95, 20.0
-
-
-class TrackSubspaceState(NamedTuple):
-    """State of `track_subspace`. All counts are int32 scalars.
-
-    inner_state: the inner transformation's.
-    subspace: the `Subspace` in use; zero basis before the first update.
-    total_matvecs: curvature products spent so far.
-    refreshes: solves so far, failed ones included.
-    failed_refreshes: solves that met non-finite numbers; the old basis was kept.
-    steps_since_refresh: updates since the basis was computed, 0 right after.
-    interval: updates until the next refresh, by the policy's latest decision.
-    angle: scalar, radians: the largest principal angle between the basis and the one
-      before it, measured at the latest refresh (pi/2 at the first).
-    alignment_change: scalar, chi_k of the gradient by the basis that the latest refresh
-      brought less chi_k by the one before it: what the staleness did to chi_k.
-    """
-
-    inner_state: Any
-    subspace: Subspace
-    total_matvecs: jax.Array
-    refreshes: jax.Array
-    failed_refreshes: jax.Array
-    steps_since_refresh: jax.Array
-    interval: jax.Array
-    angle: jax.Array
-    alignment_change: jax.Array
-
-
-class RefreshPolicy(NamedTuple):
-    """When to recompute the basis: a pair of pure functions of the tracker's state.
-
-    due: `state -> bool`, asked at each update (the first one always refreshes). In that
-      state steps_since_refresh counts the steps that have used the basis.
-    next_interval: `state -> int32`, asked after a refresh. The state holds the new
-      subspace and angle, and still the old steps_since_refresh and interval.
-    """
-
-    due: Callable[[TrackSubspaceState], jax.Array]
-    next_interval: Callable[[TrackSubspaceState], jax.Array]
-
-
-def every(n: int) -> RefreshPolicy:
-    """Refresh at every n-th update; n = 1 is the papers' exact method.
-
-    Raises:
-      ValueError: if n < 1.
-    """
-    if n < 1:
-        raise ValueError(f"every(n) needs n >= 1, got {n}.")
-    return RefreshPolicy(
-        due=lambda state: state.steps_since_refresh >= state.interval,
-        next_interval=lambda state: jnp.full_like(state.interval, n),
-    )
-
-
-def adaptive(
-    max_angle: float = 0.1, min_interval: int = 1, max_interval: int = 1000
-) -> RefreshPolicy:
-    """Choose the interval so that the basis in use stays within `max_angle`.
-
-    A step-size controller. At each refresh the error that the basis had reached is
-    measured: the angle between it and the new basis, plus the new basis' own error, its
-    residuals over their gaps (`error_bound`; without it, a basis that merely still
-    passes the tolerance would look as if it stood still). The next interval is the one
-    at which this sum would reach 0.95 max_angle, had the angle grown in proportion to
-    the time; it grows by no more than a factor of 20. When the sum was too large the
-    interval shrinks by the square of the excess, since the angle may have grown like
-    the square root of the time, as in diffusion.
-
-    Where the gap at k is so small that residuals over gap alone exceed max_angle, no
-    interval can keep the promise: min_interval is used, and `error_bound` shows why.
-
-    Args:
-      max_angle: radians.
-      min_interval: updates; also the first interval, when nothing is known yet.
-      max_interval: updates.
-
-    Raises:
-      ValueError: unless max_angle > 0 and 1 <= min_interval <= max_interval.
-    """
-    if not max_angle > 0 or not 1 <= min_interval <= max_interval:
-        raise ValueError(
-            "adaptive needs max_angle > 0 and 1 <= min_interval <= max_interval, got "
-            f"{max_angle}, {min_interval}, {max_interval}."
-        )
-
-    def next_interval(state: TrackSubspaceState) -> jax.Array:
-        allowed = _SAFETY * max_angle - error_bound(state.subspace)
-        ratio = allowed / jnp.maximum(state.angle, allowed / _MAX_GROWTH)
-        ratio = jnp.where(ratio < 1, ratio**2, ratio)
-        steps = jnp.floor(ratio * state.steps_since_refresh)
-        known = (allowed > 0) & (state.refreshes > 1)  # false for NaN
-        steps = jnp.where(known, steps, min_interval)
-        return jnp.clip(steps, min_interval, max_interval).astype(jnp.int32)
-
-    return RefreshPolicy(
-        due=lambda state: state.steps_since_refresh >= state.interval,
-        next_interval=next_interval,
-    )
+from dominant.subspace import Subspace, alignment, principal_angles
 
 
 def track_subspace(
@@ -160,20 +59,7 @@ def track_subspace(
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> TrackSubspaceState:
-        def count() -> jax.Array:
-            return jnp.zeros((), jnp.int32)
-
-        return TrackSubspaceState(
-            inner_state=inner.init(params),
-            subspace=_no_subspace(domain(curvature, params), k),
-            total_matvecs=count(),
-            refreshes=count(),
-            failed_refreshes=count(),
-            steps_since_refresh=count(),
-            interval=count(),
-            angle=jnp.zeros((), jnp.float32),
-            alignment_change=jnp.zeros((), jnp.float32),
-        )
+        return _initial(inner.init(params), domain(curvature, params), k)
 
     def update(
         updates: Any,
@@ -191,12 +77,11 @@ def track_subspace(
             extra["active"] = active
 
         def solve(state: TrackSubspaceState) -> TrackSubspaceState:
-            matvec = curvature(params, curvature_data)
             new = top_eigenspace(
-                matvec,
+                curvature(params, curvature_data),
                 pytrees.row(state.subspace.basis, 0),
                 k,
-                key=jax.random.fold_in(jax.random.key(0), state.refreshes),
+                key=_key(state),
                 start=_start(state, tol, block_size),
                 tol=tol,
                 block_size=block_size,
@@ -206,7 +91,7 @@ def track_subspace(
                 return refreshed
             return jax.tree.map(lambda a, b: jnp.where(active, a, b), refreshed, state)
 
-        due = (state.refreshes == 0) | refresh.due(state)
+        due = _is_due(state, refresh)
         due = due if active is None else due & active
         if axis_name is not None:
             due = jax.lax.pmax(due.astype(jnp.int32), axis_name) > 0
@@ -229,8 +114,128 @@ def track_subspace(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+class TrackerSteps(NamedTuple):
+    """A tracker in pieces, for curvature products from outside.
+
+    All are pure functions and may be jitted; states are pytrees. One training step:
+
+        if steps.due(state):
+            search = steps.start(state)
+            while not search.done:
+                search, block = steps.propose(search)
+                search = steps.absorb(search, products(params, block))
+            state = steps.refreshed(state, search, gradient)
+        updates, state = steps.update(gradient, state, params)
+
+    init: `params -> state`, a `TrackSubspaceState`.
+    due: `state -> bool`, whether a refresh comes before the next update.
+    start: `state -> search`, warm-started from the basis in hand.
+    propose, absorb: as in `EigenspaceSteps`.
+    refreshed: `(state, search, gradient) -> state`, with the new subspace;
+      `alignment_change` is measured on that gradient.
+    update: `(updates, state, params, **extra) -> (updates, state)`, as that of
+      `track_subspace`, without a product.
+    """
+
+    init: Callable[[Any], TrackSubspaceState]
+    due: Callable[[TrackSubspaceState], jax.Array]
+    start: Callable[[TrackSubspaceState], Any]
+    propose: Callable[[Any], tuple[Any, Any]]
+    absorb: Callable[[Any, Any], Any]
+    refreshed: Callable[[TrackSubspaceState, Any, Any], TrackSubspaceState]
+    update: Callable[..., tuple[Any, TrackSubspaceState]]
+
+
+def tracker_steps(
+    inner: optax.GradientTransformation,
+    k: int,
+    *,
+    refresh: RefreshPolicy,
+    tol: float = 1e-3,
+    block_size: int = 1,
+) -> TrackerSteps:
+    """Return `track_subspace` in pieces, for data that do not fit on the device.
+
+    Whoever calls takes the products, one pass over the data for a block of them; given
+    the same ones, states and updates are those of `track_subspace`. The space is that
+    of all parameters.
+
+    Args:
+      inner: any optax transformation, typically `chain(optimizer, bulk_project())`.
+      k: dimension of the space.
+      refresh: when, e.g. `every(50)`.
+      tol: relative residual of each solve.
+      block_size: vectors that are proposed at once. A block of k takes the fewest
+        passes, one vector the fewest products.
+
+    Raises:
+      ValueError: if k < 1, or the block size is not in 1 .. k.
+    """
+    inner = optax.with_extra_args_support(inner)
+    search_steps = eigenspace_steps(k, tol=tol, block_size=block_size)
+
+    def start(state: TrackSubspaceState) -> Any:
+        like = pytrees.row(state.subspace.basis, 0)
+        basis = _start(state, tol, block_size)
+        return search_steps.init(like, key=_key(state), start=basis)
+
+    def refreshed(
+        state: TrackSubspaceState, search: Any, gradient: Any
+    ) -> TrackSubspaceState:
+        return _refreshed(state, search_steps.finish(search), gradient, refresh)
+
+    def update(
+        updates: Any, state: TrackSubspaceState, params: Any = None, **extra: Any
+    ) -> tuple[Any, TrackSubspaceState]:
+        if extra.get("gradient") is None:
+            extra["gradient"] = updates
+        updates, inner_state = inner.update(
+            updates, state.inner_state, params, subspace=state.subspace, **extra
+        )
+        return updates, state._replace(
+            inner_state=inner_state, steps_since_refresh=state.steps_since_refresh + 1
+        )
+
+    return TrackerSteps(
+        init=lambda params: _initial(inner.init(params), params, k),
+        due=lambda state: _is_due(state, refresh),
+        start=start,
+        propose=search_steps.propose,
+        absorb=search_steps.absorb,
+        refreshed=refreshed,
+        update=update,
+    )
+
+
+def _initial(inner_state: Any, vector: Any, k: int) -> TrackSubspaceState:
+    """Return the state before the first update; every leaf is its own array."""
+
+    def count() -> jax.Array:
+        return jnp.zeros((), jnp.int32)
+
+    return TrackSubspaceState(
+        inner_state=inner_state,
+        subspace=_no_subspace(vector, k),
+        total_matvecs=count(),
+        refreshes=count(),
+        failed_refreshes=count(),
+        steps_since_refresh=count(),
+        interval=count(),
+        angle=jnp.zeros((), jnp.float32),
+        alignment_change=jnp.zeros((), jnp.float32),
+    )
+
+
+def _is_due(state: TrackSubspaceState, refresh: RefreshPolicy) -> jax.Array:
+    return (state.refreshes == 0) | refresh.due(state)
+
+
+def _key(state: TrackSubspaceState) -> jax.Array:
+    """Return the key of a refresh, another one for each."""
+    return jax.random.fold_in(jax.random.key(0), state.refreshes)
+
+
 def _no_subspace(vector: Any, k: int) -> Subspace:
-    """Return the state before the first solve; every leaf is its own array."""
     dtype = pytrees.scalar_dtype(vector)
     return Subspace(
         eigenvalues=jnp.zeros(k, dtype),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import data, losses, models
-from experiments.data import Splits
+from experiments.data import Source, Splits
 from experiments.names import lookup
 
 
@@ -21,6 +21,8 @@ class Task(NamedTuple):
     output_loss_fn: `(outputs, data) -> scalar`, the mean over the examples.
     train, test: trees of device arrays, examples on the leading axis; test may be None.
       The curvature is that of the loss on all of `train`.
+    source: where all of the training examples are read from, if they are not in device
+      memory; `train` then holds the first few.
     accuracy_fn: `(outputs, data) -> scalar` in [0, 1], or None.
     sample: `key -> data`, fresh examples for each step, or None: batches of `train`.
 
@@ -38,11 +40,24 @@ class Task(NamedTuple):
     output_loss_fn: Callable[[Any, Any], jax.Array]
     train: Any
     test: Any
+    source: Source | None = None
     accuracy_fn: Callable[[Any, Any], jax.Array] | None = None
     sample: Callable[[jax.Array], Any] | None = None
     model_state: Any = ()
     bind: Callable[[Any], "Task"] | None = None
     training_loss_fn: Callable[[Any, Any, Any], tuple[jax.Array, Any]] | None = None
+
+    def scores(self, params: Any, data: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return the loss, and what else there is to say of the outputs, by name."""
+        loss = self.loss_fn(params, data)
+        if self.accuracy_fn is None:
+            return loss, {}
+        outputs = self.predict_fn(params, data)
+        return loss, {"accuracy": self.accuracy_fn(outputs, data)}
+
+    def no_scores(self) -> dict[str, jax.Array]:
+        """Return NaN for each of the `scores` beside the loss."""
+        return {} if self.accuracy_fn is None else {"accuracy": jnp.full((), jnp.nan)}
 
     def at(self, model_state: Any) -> "Task":
         """Return the task with its functions at a model state, in evaluation mode."""
@@ -59,6 +74,8 @@ class Task(NamedTuple):
     @property
     def num_train(self) -> int:
         """The number of training examples."""
+        if self.source is not None:
+            return self.source.num_examples
         return jax.tree.leaves(self.train)[0].shape[0]
 
 
@@ -127,11 +144,12 @@ _OF_DATA = ("standardize", "vocabulary", "vocabulary_size", "context")
 _SUITS = {"transformer": ("sst2",), "gpt": ("tiny_shakespeare",)}
 
 
-def make_task(config: ml_collections.ConfigDict) -> Task:
+def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     """Return a network on a data set.
 
     Args:
       config: `task` of configs/defaults.py.
+      num_kept: of a streamed training set the examples that are in `train`.
 
     Raises:
       ValueError: if a name is unknown, the model does not suit the data, or a field is
@@ -145,20 +163,26 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     for name in sorted(owned - set(recipe.reads)):
         if config[name] is not None:
             raise ValueError(f"task.{name} has no effect with model {config.model!r}.")
-    splits = data.load(
-        config.dataset, num_train=config.num_train or None, **_given(config, _OF_DATA)
-    )
+    num_train, options = config.num_train or None, _given(config, _OF_DATA)
+    source = None
+    if config.streamed:
+        source, splits = data.open_streamed(
+            config.dataset, num_train=num_train, num_kept=num_kept, **options
+        )
+    else:
+        splits = data.load(config.dataset, num_train=num_train, **options)
     model = recipe.make(splits, **_given(config, recipe.reads))
     train, test = (
         jax.tree.map(jnp.asarray, dict(part)) for part in (splits.train, splits.test)
     )
     if isinstance(model, models.StatefulModel):
-        return _stateful(model, output_loss_fn, train, test)
+        return _stateful(model, output_loss_fn, train, test, source)
 
     def predict_fn(params: Any, data: Any) -> jax.Array:
         return model.apply(params, _inputs(data))
 
-    return _task(model.init, predict_fn, output_loss_fn, train, test)
+    task = _task(model.init, predict_fn, output_loss_fn, train, test)
+    return task._replace(source=source)
 
 
 def _check_suits(config: ml_collections.ConfigDict) -> None:
@@ -206,7 +230,11 @@ def _task(
 
 
 def _stateful(
-    model: models.StatefulModel, output_loss_fn: Callable, train: Any, test: Any
+    model: models.StatefulModel,
+    output_loss_fn: Callable,
+    train: Any,
+    test: Any,
+    source: Source | None,
 ) -> Task:
     """Return the task of a network with BatchNorm; its curvature is in evaluation mode.
 
@@ -222,7 +250,10 @@ def _stateful(
             return model.apply(params, model_state, _inputs(data))
 
         return _task(init, predict_fn, output_loss_fn, train, test)._replace(
-            model_state=initial_state, bind=bind, training_loss_fn=training_loss_fn
+            source=source,
+            model_state=initial_state,
+            bind=bind,
+            training_loss_fn=training_loss_fn,
         )
 
     def training_loss_fn(

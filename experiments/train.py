@@ -7,7 +7,6 @@ each one switches when its own time has come; the branches start when all have.
 """
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,9 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from experiments import curvature_check, measurements, optimizers, records
-from experiments.programs import NOT_DIVERGED, Branch, programs
+from experiments import curvature_check, measurements, optimizers, records, streamed
+from experiments.programs import Programs, programs
+from experiments.steps import NOT_DIVERGED, Branch, has_epochs
 from experiments.tasks import Task, make_task
 
 WARMUP = "warmup"
@@ -61,7 +61,8 @@ def run(
       ValueError: if a config field is out of range.
     """
     check(config)
-    task = make_task(config.task)
+    num_kept = max(config.subspace.num_examples, _NUM_CHECKED)
+    task = make_task(config.task, num_kept)
     check_fit(config, task)
     folder = records.open_workdir(workdir, config.to_dict(), argv)
     # A run has a status once it has passed: one that failed is checked again.
@@ -91,11 +92,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
     optimizers.check(config)
+    if config.task.streamed:
+        streamed.check(config)
 
 
 def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raise ValueError for a config that this task cannot run; nothing is compiled."""
-    if config.batch_size > task.num_train:
+    if has_epochs(config, task) and config.batch_size > task.num_train:
         raise ValueError(
             f"batch_size {config.batch_size} exceeds the {task.num_train} examples."
         )
@@ -106,13 +109,19 @@ def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
         )
     measurements.check(config, task)
     # The shapes alone; builds the optimizer, which checks its own names and ranges.
-    state = jax.eval_shape(programs(config, task).initial_state)
+    state = jax.eval_shape(_programs(config, task).initial_state)
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     num_parameters //= config.seeds
     if config.subspace.k > num_parameters:
         raise ValueError(
             f"subspace.k = {config.subspace.k} exceeds the {num_parameters} parameters."
         )
+
+
+def _programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
+    if task.source is not None:
+        return streamed.programs(config, task, task.source)
+    return programs(config, task)
 
 
 class _Run:
@@ -126,7 +135,7 @@ class _Run:
         self.config = config
         self.task = task
         self.workdir = workdir
-        self.programs = programs(config, task)
+        self.programs = _programs(config, task)
         self.compiled: Any = None
         self.state = jax.jit(self.programs.initial_state)()
         self.branch = WARMUP
@@ -245,7 +254,7 @@ class _Run:
             self.task.test,
         )
         if self.compiled is None:
-            self.compiled = self._compile(*arguments)
+            self.compiled = self.programs.compile_chunk(*arguments)
         self.state, metrics = self.compiled(*arguments)
         taken = {
             k: v for m, values in metrics.items() if due[m] for k, v in values.items()
@@ -261,14 +270,6 @@ class _Run:
                 "time/seconds": self._seconds(),
             }
             records.append_metrics(self.workdir, line)
-
-    def _compile(self, *arguments: Any) -> Any:
-        """Compile the chunk, and say how long that took."""
-        started = time.perf_counter()
-        compiled = self.programs.chunk.lower(*arguments).compile()
-        seconds = time.perf_counter() - started
-        tqdm.write(f"compiled in {seconds:.1f} s", file=sys.stderr)
-        return compiled
 
     def _note_end(self, name: str) -> None:
         """Note how each member's branch ended, and where the warm-up switched."""

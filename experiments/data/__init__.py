@@ -9,21 +9,24 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.data import images, text
+from experiments.data import images, streaming, text
 from experiments.data.prepared import Folder
 from experiments.data.prepared import MissingDatasetError as MissingDatasetError
 from experiments.data.splits import Data as Data
 from experiments.data.splits import Splits as Splits
+from experiments.data.streaming import Source as Source
+
+_STANDARDIZED = {"cifar10": True, "fashion_mnist": False, "mnist": False}
+"""Images that are read from disk, and whether they are standardized unless told."""
 
 _LOADERS: Mapping[str, Callable[..., Splits]] = {
-    "cifar10": functools.partial(images.load_prepared, "cifar10", standardize=True),
     "digits": images.load_digits,
-    "fashion_mnist": functools.partial(
-        images.load_prepared, "fashion_mnist", standardize=False
-    ),
-    "mnist": functools.partial(images.load_prepared, "mnist", standardize=False),
     "sst2": text.load_sst2,
     "tiny_shakespeare": text.load_tiny_shakespeare,
+    **{
+        name: functools.partial(images.load_prepared, name, standardize=standardize)
+        for name, standardize in _STANDARDIZED.items()
+    },
 }
 """From a name to `(num_train, data_dir, **options) -> Splits`."""
 
@@ -71,14 +74,46 @@ def load(
         are fewer than `num_train` examples, or an option's value is impossible.
       MissingDatasetError: the folder does not hold the data set.
     """
+    _check_options(name, options)
+    return _LOADERS[name](num_train, data_dir, **options)
+
+
+def open_streamed(
+    name: str,
+    *,
+    num_train: int | None = None,
+    num_kept: int = 1,
+    data_dir: Folder = None,
+    **options: Any,
+) -> tuple[Source, Splits]:
+    """Open a data set of `load` whose training examples are read when needed.
+
+    Images are read from disk, decoded and scaled each time; the others, which are small
+    or change as a whole, stay in host memory.
+
+    Returns:
+      The training examples, and splits that have the first `num_kept` >= 1 of them alone.
+
+    Raises:
+      ValueError, MissingDatasetError: as `load`.
+    """
+    _check_options(name, options)
+    if name in _STANDARDIZED:
+        options = {"standardize": _STANDARDIZED[name], **options}
+        return images.open_prepared(name, num_train, num_kept, data_dir, **options)
+    splits = _LOADERS[name](num_train, data_dir, **options)
+    kept = {key: array[:num_kept] for key, array in splits.train.items()}
+    return streaming.from_arrays(splits.train), splits._replace(train=kept)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
     if name not in _LOADERS:
         raise ValueError(
             f"unknown data set {name!r}; known ones: {', '.join(sorted(_LOADERS))}"
         )
-    loader = _LOADERS[name]
-    known = inspect.signature(loader).parameters.keys() - {"num_train", "data_dir"}
+    signature = inspect.signature(_LOADERS[name])
+    known = signature.parameters.keys() - {"num_train", "data_dir"}
     for option in options:
         if option not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{name} has no option {option!r}; known ones: {listed}")
-    return loader(num_train, data_dir, **options)

@@ -58,15 +58,35 @@ def load_prepared(
       ValueError: there are fewer than `num_train` training examples.
       MissingDatasetError: the folder does not hold the data set.
     """
+    source, splits = open_prepared(
+        name, num_train, 1, data_dir, standardize=standardize
+    )
+    return splits._replace(train=_read(source))
+
+
+def open_prepared(
+    name: str,
+    num_train: int | None,
+    num_kept: int,
+    data_dir: Folder,
+    *,
+    standardize: bool,
+) -> tuple[Source, Splits]:
+    """Return the training images of `load_prepared` to be read as they are needed.
+
+    The splits come with the first `num_kept` of them, and all of the test set.
+    """
     builder = open_builder(name, data_dir)
     available = builder.info.splits["train"].num_examples
     count = num_examples(name, num_train, available)
     pixels = _statistics(builder) if standardize else None
-    return Splits(
-        train=_read(_source(builder, f"train[:{count}]", pixels)),
+    source = _source(builder, f"train[:{count}]", pixels)
+    splits = Splits(
+        train=source.read(np.arange(min(num_kept, count))),
         test=_read(_source(builder, "test", pixels)),
         num_classes=builder.info.features["label"].num_classes,
     )
+    return source, splits
 
 
 def open_source(

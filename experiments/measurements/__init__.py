@@ -72,6 +72,13 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
         if every < 0:
             raise ValueError(f"measure.{name} must be at least 0, got {every}.")
     taken = chosen(config)
+    if task.source is not None and not config.subspace.num_examples:
+        for name in taken:
+            if MEASUREMENTS[name].products != "none":
+                raise ValueError(
+                    f"measure.{name} takes products with the Hessian of examples in "
+                    "device memory: with task.streamed, set subspace.num_examples."
+                )
     if "held_out" in taken and task.test is None:
         raise ValueError("measure.held_out needs a test set, and this task has none.")
     adam = config.optimizer.name in ("adam", "adamw")

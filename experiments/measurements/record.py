@@ -18,7 +18,8 @@ class Record(NamedTuple):
     step: int32, the steps taken before this one.
     key: for random probes, another one at each step.
     params: before the step.
-    loss, gradient: of the full training set, at params.
+    loss, gradient, scores: of the full training set, at params; scores are the task's
+      others beside the loss, by name.
     batch_loss, batch_gradient: of the step's mini-batch, at params.
     updates: what the step adds to the params.
     tracker: the `TrackSubspaceState` after the step; its subspace is the one that the
@@ -31,6 +32,7 @@ class Record(NamedTuple):
     params: Any
     loss: jax.Array
     gradient: Any
+    scores: dict[str, jax.Array]
     batch_loss: jax.Array
     batch_gradient: Any
     updates: Any
@@ -47,12 +49,11 @@ class Setting(NamedTuple):
     """What a run's records have in common.
 
     task: at the record's model state. curvature: of the training loss, taken on
-    curvature_data. train, test: the data sets, as arrays; test may be None.
+    curvature_data; that may be None, as may test.
     """
 
     config: ml_collections.ConfigDict
     task: Task
     curvature: dominant.Curvature
     curvature_data: Any
-    train: Any
     test: Any

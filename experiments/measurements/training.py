@@ -15,6 +15,7 @@ import optax
 import dominant
 from experiments import optimizers
 from experiments.measurements.record import Metrics, Record, Setting
+from experiments.passes import mean_over
 
 _NO_DIRECTION = 1e-6
 """A part of the gradient shorter than this share of it gives no effective rate."""
@@ -22,39 +23,39 @@ _NO_DIRECTION = 1e-6
 
 def losses(record: Record, setting: Setting) -> Metrics:
     """L(theta) on the full training set and on the mini-batch; accuracy in [0, 1]."""
+    del setting
     metrics = {"loss/full": record.loss, "loss/batch": record.batch_loss}
-    task = setting.task
-    if task.accuracy_fn is not None:
-        outputs = task.predict_fn(record.params, setting.train)
-        metrics["accuracy/full"] = task.accuracy_fn(outputs, setting.train)
-    return metrics
+    return metrics | {f"{name}/full": value for name, value in record.scores.items()}
 
 
 def held_out(record: Record, setting: Setting) -> Metrics:
     """Mean loss, and accuracy in [0, 1], over the test set."""
-    task = setting.task
-    metrics = {"loss/test": task.loss_fn(record.params, setting.test)}
-    if task.accuracy_fn is not None:
-        outputs = task.predict_fn(record.params, setting.test)
-        metrics["accuracy/test"] = task.accuracy_fn(outputs, setting.test)
-    return metrics
+    loss, scores = mean_over(
+        lambda data: setting.task.scores(record.params, data),
+        setting.test,
+        setting.config.examples_at_once,
+    )
+    scores = {f"{name}/test": value for name, value in scores.items()}
+    return {"loss/test": loss} | scores
 
 
 def alignments(record: Record, setting: Setting) -> Metrics:
     """chi_k(v) = |P_k v| / |v| of g, of the mini-batch gradient, of Delta; its average.
 
-    The average is the moving one of chi_k(g) that decides the switch. The error bounds
-    that of chi_k(g) due to the subspace's residuals, at the params of the solve.
+    The average is the moving one of chi_k(g) that decides the switch, if it does. The
+    error bounds that of chi_k(g) due to the subspace's residuals, at the params of the
+    solve.
     """
-    del setting
     subspace = record.subspace
-    return {
+    metrics = {
         "alignment/gradient": dominant.alignment(record.gradient, subspace),
         "alignment/batch_gradient": dominant.alignment(record.batch_gradient, subspace),
         "alignment/update": dominant.alignment(record.updates, subspace),
         "alignment/error": dominant.alignment_error(record.gradient, subspace),
-        "alignment/average": record.average,
     }
+    if optimizers.switches_by_rule(setting.config):
+        metrics["alignment/average"] = record.average
+    return metrics
 
 
 def certificate(record: Record, setting: Setting) -> Metrics:

@@ -10,5 +10,7 @@ from experiments.optimizers.tracked import curvature_data as curvature_data
 from experiments.optimizers.tracked import projected_optimizer as projected_optimizer
 from experiments.optimizers.tracked import projection_weights as projection_weights
 from experiments.optimizers.tracked import refresh_policy as refresh_policy
+from experiments.optimizers.tracked import stepwise_optimizer as stepwise_optimizer
 from experiments.optimizers.tracked import switch_state as switch_state
+from experiments.optimizers.tracked import switches_by_rule as switches_by_rule
 from experiments.optimizers.tracked import tracked_optimizer as tracked_optimizer

@@ -51,7 +51,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             ("dom", "bulk"),
             "modes without 'interpolated'",
         )
-    if config.switch.step > 0:
+    if not switches_by_rule(config):
         require_defaults(
             config.switch, "switch", ("threshold", "min_steps"), "switch.step > 0"
         )
@@ -91,14 +91,24 @@ def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
 def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
     """Return the Hessian of the training loss, in chunks where the config says so."""
     hessian = dominant.hessian(task.loss_fn)
-    batch_size = config.subspace.batch_size
-    return dominant.in_batches(hessian, batch_size) if batch_size else hessian
+    at_once = config.examples_at_once
+    return dominant.in_batches(hessian, at_once) if at_once else hessian
 
 
-def curvature_data(config: ml_collections.ConfigDict, train: Any) -> Any:
-    """Return the examples that the curvature is taken on: the first ones, or all."""
+def curvature_data(config: ml_collections.ConfigDict, task: Task, train: Any) -> Any:
+    """Return the examples that the curvature is taken on: the first ones, or all.
+
+    None if these are all the examples of a source, and so not in device memory.
+    """
     count = config.subspace.num_examples
-    return jax.tree.map(lambda x: x[:count], train) if count else train
+    if count:
+        return jax.tree.map(lambda x: x[:count], train)
+    return train if task.source is None else None
+
+
+def switches_by_rule(config: ml_collections.ConfigDict) -> bool:
+    """Return whether the gradient's alignment decides the switch, not the step."""
+    return config.switch.step <= 0
 
 
 def projected_optimizer(
@@ -120,7 +130,7 @@ def projected_optimizer(
     """
     check(config)
     base = base_optimizer(config.optimizer, config.steps)
-    projection = _after_switch(config.switch, dominant.interpolate_project(dom, bulk))
+    projection = _after_switch(config, dominant.interpolate_project(dom, bulk))
     if config.projection.acts_on == "gradient":
         return optax.chain(projection, base)
     return optax.chain(base, projection)
@@ -130,13 +140,13 @@ def _after_switch(
     config: ml_collections.ConfigDict, inner: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
     """Apply `inner` from the config's `switch` on, by the papers' rule or at a step."""
-    by_rule = config.step <= 0
+    switch, by_rule = config.switch, switches_by_rule(config)
     return dominant.after_alignment(
         inner,
         # A negative threshold is always passed.
-        threshold=config.threshold if by_rule else -1.0,
-        decay=config.decay,
-        min_steps=config.min_steps if by_rule else config.step,
+        threshold=switch.threshold if by_rule else -1.0,
+        decay=switch.decay,
+        min_steps=switch.min_steps if by_rule else switch.step,
     )
 
 
@@ -176,6 +186,22 @@ def tracked_optimizer(
         refresh=refresh_policy(config.subspace),
         tol=config.subspace.tol,
         axis_name=axis_name,
+        block_size=config.subspace.block_size,
+    )
+
+
+def stepwise_optimizer(
+    config: ml_collections.ConfigDict, dom: Any, bulk: Any
+) -> dominant.TrackerSteps:
+    """Return `tracked_optimizer` in pieces, for products that come from outside.
+
+    The state is the same; the arguments are, too.
+    """
+    return dominant.tracker_steps(
+        projected_optimizer(config, dom, bulk),
+        k=config.subspace.k,
+        refresh=refresh_policy(config.subspace),
+        tol=config.subspace.tol,
         block_size=config.subspace.block_size,
     )
 

@@ -13,6 +13,7 @@ import dominant
 from configs import defaults
 from experiments import measurements, optimizers
 from experiments.measurements import MEASUREMENTS, Record, Setting
+from experiments.passes import scores_and_gradient
 from experiments.tasks import make_task
 
 K = 3
@@ -34,7 +35,7 @@ def case():
 
     @jax.jit
     def take_step(params, train, batch):
-        loss, gradient = jax.value_and_grad(task.loss_fn)(params, train)
+        (loss, scores), gradient = scores_and_gradient(task, params, train)
         batch_loss, batch_gradient = jax.value_and_grad(task.loss_fn)(params, batch)
         updates, state = tx.update(
             batch_gradient,
@@ -43,24 +44,25 @@ def case():
             curvature_data=train,
             gradient=gradient,
         )
-        return loss, gradient, batch_loss, batch_gradient, updates, state
+        whole = {"loss": loss, "gradient": gradient, "scores": scores}
+        return whole, batch_loss, batch_gradient, updates, state
 
-    loss, gradient, batch_loss, batch_gradient, updates, state = take_step(
+    whole, batch_loss, batch_gradient, updates, state = take_step(
         params, task.train, batch
     )
+    gradient = whole["gradient"]
     record = Record(
         step=jnp.int32(7),
         key=jax.random.key(3),
         params=params,
-        loss=loss,
-        gradient=gradient,
+        **whole,
         batch_loss=batch_loss,
         batch_gradient=batch_gradient,
         updates=updates,
         tracker=state,
         average=jnp.float32(0.5),
     )
-    setting = Setting(config, task, curvature, task.train, task.train, task.test)
+    setting = Setting(config, task, curvature, task.train, task.test)
     flat, unravel = ravel_pytree(params)
 
     def flat_loss(x):
@@ -101,7 +103,7 @@ def parts(dense, vector):
 
 def test_losses_and_accuracies(case):
     record, setting, _ = case
-    for name, data in (("full", setting.train), ("test", setting.test)):
+    for name, data in (("full", setting.curvature_data), ("test", setting.test)):
         metrics, _ = take("losses" if name == "full" else "held_out", case)
         outputs = np.asarray(setting.task.predict_fn(record.params, data))
         errors = outputs - np.eye(10)[np.asarray(data["labels"])]

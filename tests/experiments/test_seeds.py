@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dominant
-from experiments import optimizers, programs, records, report, train
+from experiments import optimizers, programs, records, report, steps, train
 from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config
 
@@ -107,7 +107,7 @@ def test_refreshes_are_decided_together_and_executed_once(monkeypatch):
     task = make_task(config.task)
     made = programs.programs(config, task)
     state = made.initial_state()
-    branch = programs.Branch(
+    branch = steps.Branch(
         jnp.float32(0),
         jnp.float32(1),
         jnp.zeros((), bool),
@@ -116,7 +116,8 @@ def test_refreshes_are_decided_together_and_executed_once(monkeypatch):
     due = {
         name: np.bool_(True) for name in ("losses", "alignments", "certificate", "cost")
     }
-    state, _ = made.chunk(state, branch, np.int32(12), due, task.train, task.test)
+    arguments = (state, branch, np.int32(12), due, task.train, task.test)
+    state, _ = made.compile_chunk(*arguments)(*arguments)
     jax.effects_barrier()
     tracker = state.opt_state
     assert list(tracker.refreshes) == [12, 12, 12]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dominant
-from experiments import data, losses, models, programs
+from experiments import data, losses, models, steps
 from experiments.data import images, streaming
 
 NUM_EXAMPLES, BATCH_SIZE, STEPS_PER_EPOCH = 11, 3, 3
@@ -48,16 +48,16 @@ def test_an_epoch_is_without_replacement_and_skips_the_remainder():
 def test_the_order_is_that_of_training_in_memory():
     optimizer = SimpleNamespace(name="sgd")
     config = SimpleNamespace(seeds=1, batch_size=BATCH_SIZE, optimizer=optimizer)
-    task = SimpleNamespace(num_train=NUM_EXAMPLES, sample=None)
+    task = SimpleNamespace(num_train=NUM_EXAMPLES, sample=None, source=None)
     train = {"inputs": jnp.arange(NUM_EXAMPLES)}
 
     @jax.jit
     def next_batch(state):
-        state = state._replace(order=programs._epoch_order(config, task, state))
-        batch = programs._next_batch(config, task, state, train)
+        state = steps.with_epoch_order(config, task, state)
+        batch = steps.next_batch(config, task, state, train)
         return state._replace(step=state.step + 1), batch["inputs"]
 
-    state = programs.TrainState(
+    state = steps.TrainState(
         seed=jnp.int32(5),
         step=jnp.int32(0),
         params=None,

@@ -11,7 +11,15 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import curvature_check, measurements, programs, records, report, train
+from experiments import (
+    curvature_check,
+    measurements,
+    programs,
+    records,
+    report,
+    steps,
+    train,
+)
 from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config, without_times
 
@@ -137,7 +145,7 @@ def test_an_epoch_has_each_example_at_most_once():
     orders = []
     for number in range(13):
         state = state._replace(step=jnp.int32(number))
-        state = state._replace(order=programs._epoch_order(config, task, state))
+        state = steps.with_epoch_order(config, task, state)
         orders.append(np.asarray(state.order))
     np.testing.assert_array_equal(np.sort(orders[0]), np.arange(100))
     for number in range(13):
@@ -188,22 +196,25 @@ def test_a_run_that_never_switches_says_so(tmp_path):
     assert lines_of(tmp_path, "warmup")[-1]["step"] == 60
 
 
-def test_the_chunk_is_compiled_once():
+def test_one_compiled_chunk_serves_all_branches_and_lines():
+    """It is compiled ahead of time, for one signature."""
     config = tiny_config()
     task = make_task(config.task)
-    compiled = programs.programs(config, task)
-    state = compiled.initial_state()
+    made = programs.programs(config, task)
+    state, compiled = made.initial_state(), None
     for is_due in (True, False):
         due = dict.fromkeys(measurements.chosen(config), np.bool_(is_due))
         for dom, bulk in ((1, 1), (0, 1)):
-            branch = programs.Branch(
+            branch = steps.Branch(
                 jnp.float32(dom), jnp.float32(bulk), jnp.asarray(is_due), jnp.int32(60)
             )
             for num_steps in (np.int32(5), np.int32(3)):
-                state, _ = compiled.chunk(
-                    state, branch, num_steps, due, task.train, task.test
-                )
-    assert compiled.chunk._cache_size() == 1
+                before = int(state.step)
+                arguments = (state, branch, num_steps, due, task.train, task.test)
+                if compiled is None:
+                    compiled = made.compile_chunk(*arguments)
+                state, _ = compiled(*arguments)
+                assert int(state.step) == before + num_steps
 
 
 # --- bad input ------------------------------------------------------------------------

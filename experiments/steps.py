@@ -1,0 +1,223 @@
+"""One training step: what it starts from, what it leaves, and where its examples are.
+
+Functions here see one member of a run; `programs` vmaps them over the seeds.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from experiments import measurements, optimizers
+from experiments.measurements import Record, Setting
+from experiments.tasks import Task
+
+NOT_DIVERGED = -1
+
+# Independent streams of random numbers from one seed; the seed's own key initializes.
+_ORDER_STREAM, _PROBE_STREAM, _SAMPLE_STREAM = 1, 2, 3
+
+
+class TrainState(NamedTuple):
+    """All that the next step depends on, and all that a checkpoint holds.
+
+    seed: int32. step: int32, steps taken. model_state: statistics of the network, if it
+    keeps any. order: [N] int32, this epoch's permutation of the examples, or () where
+    there are no epochs. memories: what measurements keep, by their names. diverged_at:
+    int32, the first step that met non-finite numbers, or NOT_DIVERGED.
+    """
+
+    seed: jax.Array
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    order: Any
+    memories: dict[str, Any]
+    diverged_at: jax.Array
+
+
+class Branch(NamedTuple):
+    """A branch as the chunk sees it.
+
+    dom, bulk: the weights. is_warmup: whether a member stops at its switch. last_step:
+    int32, one a member, where it ends at the latest.
+    """
+
+    dom: Any
+    bulk: Any
+    is_warmup: Any
+    last_step: Any
+
+
+class Full(NamedTuple):
+    """The full training loss at the params, its gradient, and the task's other scores.
+
+    Or what stands in for them where nobody looks.
+    """
+
+    loss: jax.Array
+    gradient: Any
+    scores: dict[str, jax.Array]
+
+
+def initial_state(
+    config: ml_collections.ConfigDict, task: Task, seed: jax.Array
+) -> TrainState:
+    """Return what a member starts from."""
+    params = task.init(jax.random.key(seed))
+    tx = optimizers.tracked_optimizer(config, task, 1.0, 1.0)
+    order: Any = ()
+    if _has_order(config, task):
+        order = jnp.arange(task.num_train, dtype=jnp.int32)
+    at_start = setting(config, task, task.model_state, task.train, task.test)
+    return TrainState(
+        seed=jnp.asarray(seed, jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=task.model_state,
+        opt_state=tx.init(params),
+        order=order,
+        memories=measurements.initial_memories(params, at_start),
+        diverged_at=jnp.full((), NOT_DIVERGED, jnp.int32),
+    )
+
+
+def setting(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    model_state: Any,
+    train: Any,
+    test: Any,
+) -> Setting:
+    """Return what measurements see beside the record."""
+    task = task.at(model_state)
+    curvature = optimizers.curvature(config, task)
+    on = optimizers.curvature_data(config, task, train)
+    return Setting(config, task, curvature, on, test)
+
+
+def is_going(state: TrainState, branch: Branch) -> jax.Array:
+    """Return whether a member has another step to take in this branch."""
+    engaged = optimizers.switch_state(state.opt_state).engaged
+    healthy = state.diverged_at == NOT_DIVERGED
+    ended = (state.step >= branch.last_step) | (branch.is_warmup & engaged)
+    return healthy & ~ended
+
+
+def take_step(
+    task: Task,
+    state: TrainState,
+    batch: Any,
+    full: Callable[[Full], Full],
+    update: Callable[..., tuple[Any, Any]],
+) -> tuple[TrainState, Record]:
+    """Take a step.
+
+    Args:
+      task: at any model state.
+      state: before the step.
+      batch: its examples.
+      full: returns the full loss and gradient, or its argument, which has those of the
+        batch, where nobody looks at them.
+      update: `(batch_gradient, opt_state, params, *, gradient, grad_fn)`, as that of
+        `optimizers.tracked_optimizer`.
+    """
+
+    def batch_loss_fn(params: Any) -> tuple[jax.Array, Any]:
+        return task.training_loss(params, state.model_state, batch)
+
+    (batch_loss, model_state), batch_gradient = jax.value_and_grad(
+        batch_loss_fn, has_aux=True
+    )(state.params)
+    whole = full(Full(batch_loss, batch_gradient, task.no_scores()))
+    updates, opt_state = update(
+        batch_gradient,
+        state.opt_state,
+        state.params,
+        gradient=whole.gradient,
+        grad_fn=lambda params, _: jax.grad(batch_loss_fn, has_aux=True)(params)[0],
+    )
+    record = Record(
+        step=state.step,
+        key=_key(state, _PROBE_STREAM, state.step),
+        params=state.params,
+        loss=whole.loss,
+        gradient=whole.gradient,
+        scores=whole.scores,
+        batch_loss=batch_loss,
+        batch_gradient=batch_gradient,
+        updates=updates,
+        tracker=opt_state,
+        average=optimizers.switch_state(opt_state).average,
+    )
+    healthy = jnp.isfinite(batch_loss) & jnp.isfinite(optax.tree.norm(updates))
+    healthy &= opt_state.failed_refreshes == 0
+    new = state._replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        model_state=model_state,
+        opt_state=opt_state,
+        diverged_at=jnp.where(healthy, state.diverged_at, state.step),
+    )
+    return new, record
+
+
+# Which examples.
+
+
+def has_epochs(config: ml_collections.ConfigDict, task: Task) -> bool:
+    """Return whether mini-batches are drawn from a training set, epoch by epoch."""
+    return task.sample is None and not optimizers.is_full_batch(config.optimizer)
+
+
+def with_epoch_order(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    state: TrainState,
+    axis_name: str | None = None,
+) -> TrainState:
+    """Draw a new permutation at the start of an epoch, from the seed and the epoch."""
+    if not _has_order(config, task):
+        return state
+    epoch, position = jnp.divmod(state.step, task.num_train // config.batch_size)
+    starts = position == 0
+
+    def shuffle() -> jax.Array:
+        key = _key(state, _ORDER_STREAM, epoch)
+        order = jax.random.permutation(key, task.num_train).astype(jnp.int32)
+        return jnp.where(starts, order, state.order)
+
+    if axis_name is None:
+        any_starts = starts
+    else:  # decided together, so that it stays a real branch
+        any_starts = jax.lax.pmax(starts.astype(jnp.int32), axis_name) > 0
+    return state._replace(order=jax.lax.cond(any_starts, shuffle, lambda: state.order))
+
+
+def next_batch(
+    config: ml_collections.ConfigDict, task: Task, state: TrainState, train: Any
+) -> Any:
+    """Return the step's examples; the state's order is this epoch's."""
+    if task.sample is not None:
+        return task.sample(_key(state, _SAMPLE_STREAM, state.step))
+    if not has_epochs(config, task):
+        return train
+    position = state.step % (task.num_train // config.batch_size)
+    chosen = jax.lax.dynamic_slice_in_dim(
+        state.order, position * config.batch_size, config.batch_size
+    )
+    return jax.tree.map(lambda x: x[chosen], train)
+
+
+def _has_order(config: ml_collections.ConfigDict, task: Task) -> bool:
+    """Return whether the state holds the epoch's order; a source has its own."""
+    return has_epochs(config, task) and task.source is None
+
+
+def _key(state: TrainState, stream: int, number: jax.Array) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(state.seed), stream)
+    return jax.random.fold_in(key, number)
