@@ -92,7 +92,7 @@ def open_streamed(
     or change as a whole, stay in host memory.
 
     Returns:
-      The training examples, and splits that have the first `num_kept` >= 1 of them alone.
+      The training examples, and splits with the first `num_kept` >= 1 of them alone.
 
     Raises:
       ValueError, MissingDatasetError: as `load`.

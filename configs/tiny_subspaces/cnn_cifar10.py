@@ -1,0 +1,35 @@
+"""P1-E1, CNN: "Does SGD really happen in tiny subspaces?", figure 1, on CIFAR10-5k.
+
+    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/cnn_cifar10.py
+
+The paper's setting: two 3x3 convolutions of 32 channels, each with ReLU and a 2x2
+max-pool, and a linear layer, PyTorch-default initialization; the first 5,000 training
+images, each pixel standardized by the whole split; half the summed squared error, SGD
+with batch 50 and learning rate 0.001, k = 10. The images are the first ones in
+tensorflow-datasets' order, its own shuffle.
+
+A product with the Hessian of all examples takes seconds on two cores. What two cores
+can do, a shorter horizon with the curvature of 500 examples and a switch at a step:
+
+    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/cnn_cifar10.py \
+        WORKDIR=runs/cnn_cifar10_short ARGS="--config.steps=2000 \
+        --config.switch.step=800 \
+        --config.subspace.num_examples=500 --config.subspace.refresh_every=100 \
+        --config.log_every=100 --config.checkpoint_every=500"
+"""
+
+import ml_collections
+
+from configs import defaults
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = defaults.get_config()
+    config.title = "Does SGD really happen in tiny subspaces? CNN on CIFAR10-5k"
+    config.task.dataset = "cifar10"
+    config.task.num_train = 5000
+    config.task.model = "cnn"
+    config.optimizer.learning_rate = 0.001
+    # Activations of both convolutions for so many images take about 1 GB.
+    config.examples_at_once = 2500
+    return config

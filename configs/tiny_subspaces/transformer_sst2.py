@@ -1,0 +1,38 @@
+"""P1-E1, transformer: "Does SGD really happen in tiny subspaces?", fig. 1, on SST2-1k.
+
+    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/transformer_sst2.py
+
+The paper's setting: two post-norm encoder layers of width 64, 8 heads, 2,048 hidden
+units with ReLU, no dropout, the mean over all positions, PyTorch-default
+initialization; the first 1,000 training sentences; half the summed squared error, SGD
+with batch 50 and learning rate 0.001, k = 2. Two differences: the sentences are the
+first ones in tensorflow-datasets' order, its own shuffle; and the WordPiece vocabulary
+is one trained on them, unless task.vocabulary names the file of BERT's.
+
+What two cores can do, a shorter horizon with the curvature of 200 examples and a switch
+at a step:
+
+    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/transformer_sst2.py \
+        WORKDIR=runs/transformer_sst2_short ARGS="--config.steps=2000 \
+        --config.switch.step=800 --config.subspace.num_examples=200 \
+        --config.subspace.refresh_every=100 --config.log_every=100 \
+        --config.checkpoint_every=500"
+"""
+
+import ml_collections
+
+from configs import defaults
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = defaults.get_config()
+    config.title = "Does SGD really happen in tiny subspaces? Transformer on SST2-1k"
+    config.task.dataset = "sst2"
+    config.task.num_train = 1000
+    config.task.model = "transformer"
+    config.task.pool = "all"
+    config.optimizer.learning_rate = 0.001
+    config.subspace.k = 2
+    # Hidden activations of so many sentences take about 0.2 GB.
+    config.examples_at_once = 250
+    return config
