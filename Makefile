@@ -32,7 +32,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train data bench bench-tracking bench-products test test-all lint format types clean
+.PHONY: help venv run train data bench bench-engine bench-tracking bench-products test test-all lint format types clean
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -58,11 +58,15 @@ data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATA
 	TFDS_DATA_DIR="$${TFDS_DATA_DIR:-$$HOME/tensorflow_datasets}" \
 		$(VENV_PYTHON) -m experiments.prepare $(DATASET)
 
-bench: $(READY) $(INSTALLED)-peers  ## Compare the eigensolver with others, on the CPU
+bench: $(READY) $(INSTALLED)-peers  ## Eigensolver and engine beside others, on the CPU
 	$(VENV_PYTHON) -m experiments.benchmarks.main --out=runs/benchmarks $(ARGS)
+	$(VENV_PYTHON) -m experiments.benchmarks.engine --out=runs/benchmarks
 
 bench-tracking: $(READY)  ## Measure what tracking costs a training step
 	$(VENV_PYTHON) -m experiments.benchmarks.tracking --out=runs/tracking $(ARGS)
+
+bench-engine: $(READY)  ## Measure a step of the training engine beside a bare one
+	$(VENV_PYTHON) -m experiments.benchmarks.engine --out=runs/engine $(ARGS)
 
 bench-products: $(READY)  ## Measure products by how many at once and how precise
 	$(VENV_PYTHON) -m experiments.benchmarks.products --out=runs/products $(ARGS)

@@ -1,10 +1,10 @@
-"""What `make bench-tracking` and `make bench-products` measure, on a tiny problem."""
+"""What the commands beside `make bench` measure, on a tiny problem."""
 
 import json
 
 import pytest
 
-from experiments.benchmarks import products, tracking
+from experiments.benchmarks import engine, products, tracking
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,15 @@ def test_products_are_measured_by_block_and_by_precision(tmp_path, monkeypatch):
     table = (tmp_path / "products.md").read_text()
     assert "| 10 |" in table
     assert "| in_dtype(bfloat16) |" in table
+
+
+@pytest.mark.slow
+def test_the_engines_step_is_measured_beside_a_bare_one(tmp_path):
+    engine.main([f"--out={tmp_path}", "--quick"])
+    results = json.loads((tmp_path / "engine.json").read_text())
+    assert list(results) == ["plain", "bulk"]
+    table = (tmp_path / "engine.md").read_text()
+    for mode, row in results.items():
+        ratio = row["engine"] / row["bare"]
+        assert f"| {mode} | {1e3 * row['bare']:.3f} |" in table
+        assert f"| {ratio:.2f} |" in table
