@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -24,17 +24,17 @@ KINDS = {
     "gradient_second_moment": lambda p: dominant.gradient_second_moment(p.loss_fn),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
-networks = pytest.mark.parametrize("name", zoo.NETWORKS)
+every_network = pytest.mark.parametrize("name", networks.NETWORKS)
 networks_and_dtypes = pytest.mark.parametrize(
     ("name", "dtype"),
-    [(name, "float64") for name in zoo.NETWORKS]
+    [(name, "float64") for name in networks.NETWORKS]
     + [("tanh-squared", "float32"), ("relu-softmax", "float32")],
     indirect=["dtype"],
 )
 
 
 def problem_in(name, dtype, num_examples=7):
-    problem = zoo.network(name, num_examples)
+    problem = networks.network(name, num_examples)
     return problem, zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
 
 
@@ -69,7 +69,7 @@ def assert_matrix(found, expected, dtype, norm=None):
 @networks_and_dtypes
 def test_curvature_equals_the_dense_reference(name, kind, dtype):
     found = matrix_of(kind, name, dtype)
-    references = zoo.curvatures(name)
+    references = networks.curvatures(name)
     # F is a difference of H and G, so its rounding is theirs
     norm = np.linalg.norm(references.gauss_newton, 2)
     norm = max(norm, np.linalg.norm(references.hessian, 2))
@@ -82,7 +82,7 @@ def test_curvature_equals_the_dense_reference(name, kind, dtype):
 def test_curvature_without_jit_equals_the_dense_reference(kind, dtype):
     problem, params, data = problem_in("tanh-squared", dtype)
     found = dense_matrix(KINDS[kind](problem), params, data, jit=False)
-    references = zoo.curvatures("tanh-squared")
+    references = networks.curvatures("tanh-squared")
     norm = np.linalg.norm(references.hessian, 2)
     assert_matrix(found, getattr(references, kind), dtype, norm)
 
@@ -93,7 +93,7 @@ def test_curvature_without_jit_equals_the_dense_reference(kind, dtype):
 def test_ragged_batches_are_weighted_exactly(kind, batch_size):
     dtype = jnp.dtype("float64")
     found = matrix_of(kind, "tanh-softmax", dtype, batch_size)
-    references = zoo.curvatures("tanh-softmax")
+    references = networks.curvatures("tanh-softmax")
     norm = np.linalg.norm(references.hessian, 2)
     assert_matrix(found, getattr(references, kind), dtype, norm)
 
@@ -103,12 +103,12 @@ def test_batches_without_jit_are_weighted_exactly():
     problem, params, data = problem_in("relu-squared", dtype)
     curvature = dominant.in_batches(dominant.hessian(problem.loss_fn), 3)
     found = dense_matrix(curvature, params, data, jit=False)
-    assert_matrix(found, zoo.curvatures("relu-squared").hessian, dtype)
+    assert_matrix(found, networks.curvatures("relu-squared").hessian, dtype)
 
 
 def test_the_equal_weight_mistake_would_be_seen():
     """Averaging the batch Hessians of 3, 3 and 1 examples is far from exact."""
-    problem = zoo.network("tanh-softmax")
+    problem = networks.network("tanh-softmax")
     with jax.enable_x64(True):
         params, data = (
             zoo.cast(t, jnp.float64) for t in (problem.params, problem.data)
@@ -121,7 +121,7 @@ def test_the_equal_weight_mistake_would_be_seen():
             )
             for s in (0, 3, 6)
         ]
-    exact = zoo.curvatures("tanh-softmax").hessian
+    exact = networks.curvatures("tanh-softmax").hessian
     error = np.linalg.norm(np.mean(parts, axis=0) - exact, 2)
     assert error > 0.01 * np.linalg.norm(exact, 2)
 
@@ -139,12 +139,12 @@ def test_hessian_is_gauss_newton_plus_functional_hessian(name, dtype):
 @networks_and_dtypes
 def test_curvature_is_symmetric(name, kind, dtype):
     found = matrix_of(kind, name, dtype)
-    norm = np.linalg.norm(zoo.curvatures(name).hessian, 2)
+    norm = np.linalg.norm(networks.curvatures(name).hessian, 2)
     assert_matrix(found, found.T, dtype, norm)
 
 
 @pytest.mark.parametrize("kind", ["gauss_newton", "gradient_second_moment"])
-@networks
+@every_network
 @pytest.mark.usefixtures("x64")
 def test_gauss_newton_and_second_moment_are_semidefinite(name, kind):
     found = matrix_of(kind, name, jnp.dtype("float64"))
@@ -175,7 +175,7 @@ def test_rank_of_gauss_newton_is_bounded(name, rank):
 @pytest.mark.parametrize("name", ["softmax-regression", "linear-regression"])
 def test_functional_hessian_vanishes_for_a_linear_model(name, dtype):
     found = matrix_of("functional_hessian", name, dtype)
-    norm = np.linalg.norm(zoo.curvatures(name).hessian, 2)
+    norm = np.linalg.norm(networks.curvatures(name).hessian, 2)
     assert_matrix(found, np.zeros_like(found), dtype, norm)
 
 
@@ -204,12 +204,14 @@ def test_functional_hessian_of_a_tanh_net_has_a_trace():
     assert abs(np.trace(f)) > 0.01 * np.linalg.norm(f)
 
 
-@networks
+@every_network
 @pytest.mark.usefixtures("x64")
 def test_last_linear_layer_has_no_functional_hessian(name):
     f = matrix_of("functional_hessian", name, jnp.dtype("float64"))
-    last = sum(leaf.size for leaf in zoo.network(name).params["layers"][-1].values())
-    norm = np.linalg.norm(zoo.curvatures(name).hessian, 2)
+    last = sum(
+        leaf.size for leaf in networks.network(name).params["layers"][-1].values()
+    )
+    norm = np.linalg.norm(networks.curvatures(name).hessian, 2)
     assert_matrix(f[-last:, -last:], np.zeros((last, last)), jnp.float64, norm)
 
 
@@ -223,7 +225,7 @@ def random_direction(params, seed=0):
 
 @pytest.mark.parametrize(
     ("name", "jit"),
-    [(name, True) for name in zoo.NETWORKS] + [("tanh-softmax", False)],
+    [(name, True) for name in networks.NETWORKS] + [("tanh-softmax", False)],
 )
 def test_hvp_equals_the_dense_product(name, jit, dtype):
     problem, params, data = problem_in(name, dtype)
@@ -235,7 +237,7 @@ def test_hvp_equals_the_dense_product(name, jit, dtype):
     found = (jax.jit(product) if jit else product)(params, v, data)
     assert jax.tree.structure(found) == jax.tree.structure(params)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(found))
-    hessian = zoo.curvatures(name).hessian
+    hessian = networks.curvatures(name).hessian
     scale = np.linalg.norm(hessian, 2) * np.linalg.norm(zoo.to_vector(v))
     error = np.max(np.abs(zoo.to_vector(found) - hessian @ zoo.to_vector(v)))
     assert error <= ROUNDING * jnp.finfo(dtype).eps * scale
@@ -309,7 +311,7 @@ def test_integer_leaves_have_no_curvature(kind, batch_size, dtype):
     v = {"count": None, "net": random_direction(net)}
     found = jax.jit(lambda p, v, d: curvature(p, d)(v))(params, v, data)
     assert found["count"] is None
-    references = zoo.curvatures("tanh-squared")
+    references = networks.curvatures("tanh-squared")
     expected = getattr(references, kind) @ zoo.to_vector(v)
     scale = np.linalg.norm(references.hessian, 2) * np.linalg.norm(zoo.to_vector(v))
     error = np.max(np.abs(zoo.to_vector(found) - expected))
@@ -322,7 +324,7 @@ def test_hvp_has_none_at_integer_leaves(dtype):
     v = {"count": None, "net": random_direction(net)}
     found = dominant.hvp(with_counter(problem).loss_fn, params, v, data)
     assert found["count"] is None
-    expected = zoo.curvatures("tanh-squared").hessian @ zoo.to_vector(v)
+    expected = networks.curvatures("tanh-squared").hessian @ zoo.to_vector(v)
     scale = np.linalg.norm(expected)
     error = np.max(np.abs(zoo.to_vector(found) - expected))
     assert error <= ROUNDING * jnp.finfo(dtype).eps * scale

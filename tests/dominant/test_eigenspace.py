@@ -12,7 +12,7 @@ import scipy.stats
 
 import dominant
 from dominant import eigenspace
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -238,7 +238,7 @@ def test_bound_is_useful_where_the_gap_is_wide(n, dtype):
 
 def test_hessian_of_a_network_equals_eigh(dtype):
     name = {"float32": "tanh-squared", "float64": "relu-softmax"}[dtype.name]
-    problem = zoo.network(name)
+    problem = networks.network(name)
     params, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
     hessian = dominant.hessian(problem.loss_fn)
     tol = TOL[dtype.name]
@@ -249,7 +249,7 @@ def test_hessian_of_a_network_equals_eigh(dtype):
 
     found = run(params, data)
     assert jax.tree.structure(found.basis) == jax.tree.structure(params)
-    reference = zoo.reference(zoo.curvatures(name).hessian)
+    reference = zoo.reference(networks.curvatures(name).hessian)
     # The product's own rounding: a forward and a reverse pass through the network
     exact = reference.eigenvalues[:3]
     error = np.abs(np.asarray(found.eigenvalues, np.float64) - exact)
@@ -263,7 +263,7 @@ def test_hessian_of_a_network_equals_eigh(dtype):
 
 def test_integer_leaves_cost_no_basis():
     dtype = jnp.float32
-    problem = zoo.network("tanh-squared")
+    problem = networks.network("tanh-squared")
     net, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
     params = {"count": jnp.arange(5), "net": net}
     hessian = dominant.hessian(lambda p, d: problem.loss_fn(p["net"], d))
@@ -273,7 +273,7 @@ def test_integer_leaves_cost_no_basis():
 
     found = jax.jit(run)(params, data)
     assert found.basis["count"] is None
-    exact = zoo.reference(zoo.curvatures("tanh-squared").hessian).eigenvalues[:2]
+    exact = zoo.reference(networks.curvatures("tanh-squared").hessian).eigenvalues[:2]
     error = np.abs(np.asarray(found.eigenvalues, np.float64) - exact)
     eps = jnp.finfo(dtype).eps
     residuals = np.linalg.norm(np.asarray(found.residuals, np.float64))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 KINDS = {
     "hessian": lambda p, **options: dominant.hessian(p.loss_fn, **options),
@@ -27,7 +27,7 @@ BFLOAT16_ROUNDING = 2.0**-8
 
 @pytest.fixture(scope="module")
 def problem():
-    return zoo.network("tanh-softmax")
+    return networks.network("tanh-softmax")
 
 
 def in_float32(problem):
@@ -106,8 +106,8 @@ def test_in_dtype_rounds_as_bfloat16_does(kind, problem):
         # Nothing but bfloat16 numbers comes out.
         np.testing.assert_array_equal(leaf, leaf.astype(jnp.bfloat16))
     found = zoo.dense(matvec, params)
-    exact = getattr(zoo.curvatures("tanh-softmax"), kind)
-    scale = np.linalg.norm(zoo.curvatures("tanh-softmax").gauss_newton, 2)
+    exact = getattr(networks.curvatures("tanh-softmax"), kind)
+    scale = np.linalg.norm(networks.curvatures("tanh-softmax").gauss_newton, 2)
     error = np.max(np.abs(found - exact)) / scale
     assert BFLOAT16_ROUNDING / 30 < error < 30 * BFLOAT16_ROUNDING
 

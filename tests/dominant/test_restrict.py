@@ -11,12 +11,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 NETWORK = "tanh-softmax"
-PROBLEM = zoo.network(NETWORK)
+PROBLEM = networks.network(NETWORK)
 HESSIAN = dominant.hessian(PROBLEM.loss_fn)
 ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
 SIZES = [
@@ -102,7 +102,7 @@ def test_compositions_equal_the_block_of_the_dense_matrix(name):
     params, data = given(jnp.float64)
     diagonal = scales(params)
     curvature = COMPOSITIONS[name](HESSIAN, select, diagonal)
-    expected = zoo.curvatures(NETWORK).hessian
+    expected = networks.curvatures(NETWORK).hessian
     if "precond" in name or name == "all three":
         root = np.sqrt(zoo.to_vector(diagonal))
         expected = expected / root[:, None] / root[None, :]
@@ -115,7 +115,7 @@ def test_compositions_equal_the_block_of_the_dense_matrix(name):
 def test_block_in_both_precisions_and_without_jit(dtype):
     params, data = given(dtype)
     curvature = dominant.restrict(HESSIAN, layer(1))
-    expected = zoo.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
+    expected = networks.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
     assert_matrix(dense_block(curvature, params, data), expected, dtype)
     v = jax.tree.map(jnp.ones_like, dominant.domain(curvature, params))
     product = curvature(params, data)(v)
@@ -134,7 +134,7 @@ def test_narrow_params_take_wide_vectors():
     )
     product = curvature(params, data)(v)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(product))
-    expected = zoo.curvatures(NETWORK).hessian[BLOCKS[0], BLOCKS[0]]
+    expected = networks.curvatures(NETWORK).hessian[BLOCKS[0], BLOCKS[0]]
     bound = 30 * 2**-8 * np.linalg.norm(expected, 2) * np.sqrt(SIZES[0])
     assert np.linalg.norm(zoo.to_vector(product) - expected.sum(axis=1)) <= bound
 
@@ -144,7 +144,7 @@ def test_a_block_of_a_block_is_what_both_select():
     params, data = given(jnp.float64)
     nested = dominant.restrict(dominant.restrict(HESSIAN, is_kernel), layer(1))
     rows = indices(second_kernel)
-    expected = zoo.curvatures(NETWORK).hessian[np.ix_(rows, rows)]
+    expected = networks.curvatures(NETWORK).hessian[np.ix_(rows, rows)]
     assert_matrix(dense_block(nested, params, data), expected, jnp.float64)
 
 
@@ -169,7 +169,7 @@ def test_integer_leaves_stay_out_whatever_is_selected():
     assert "['count']" not in asked
     assert "['net']['layers'][0]['kernel']" in asked
     found = curvature(params, data)(jax.tree.map(jnp.ones_like, block))
-    expected = zoo.curvatures(NETWORK).hessian.sum(axis=1)
+    expected = networks.curvatures(NETWORK).hessian.sum(axis=1)
     np.testing.assert_allclose(zoo.to_vector(found), expected, atol=2e-5)
 
 
@@ -246,7 +246,9 @@ def test_top_eigenspace_is_that_of_the_block(k):
         return dominant.top_eigenspace(curvature(params, data), like, k, tol=1e-9)
 
     found = solve(params, data)
-    reference = zoo.reference(zoo.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]])
+    reference = zoo.reference(
+        networks.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
+    )
     np.testing.assert_allclose(
         found.eigenvalues, reference.eigenvalues[:k], atol=1e-8 * reference.norm
     )
