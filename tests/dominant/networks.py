@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+import dominant
 from tests.dominant import zoo
 
 
@@ -149,3 +150,28 @@ def curvatures(kind: str, num_examples: int = 7) -> Curvatures:
         np.einsum("ic,icpq->pq", gradients, second) / count,
         per_example.T @ per_example / count,
     )
+
+
+ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
+
+KINDS = {
+    "hessian": lambda p: dominant.hessian(p.loss_fn),
+    "gauss_newton": lambda p: dominant.gauss_newton(p.predict_fn, p.output_loss_fn),
+    "functional_hessian": lambda p: dominant.functional_hessian(
+        p.predict_fn, p.output_loss_fn
+    ),
+    "gradient_second_moment": lambda p: dominant.gradient_second_moment(p.loss_fn),
+}
+
+
+def problem_in(name, dtype, num_examples=7):
+    problem = network(name, num_examples)
+    return problem, zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
+
+
+def assert_matrix(found, expected, dtype, norm=None):
+    """Equal, up to rounding relative to `norm`: by default, that of the expected."""
+    assert found.shape == expected.shape
+    norm = np.linalg.norm(expected, 2) if norm is None else norm
+    error = np.max(np.abs(found - expected))
+    assert error <= ROUNDING * jnp.finfo(dtype).eps * norm

@@ -7,11 +7,11 @@ import pytest
 
 import dominant
 from tests.dominant import networks, zoo
+from tests.dominant.networks import ROUNDING, assert_matrix
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 NETWORK = "tanh-softmax"
-ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
 
 
 def problem_in(dtype):
@@ -20,11 +20,6 @@ def problem_in(dtype):
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     p = np.random.default_rng(0).permutation(np.geomspace(1e-2, 1e2, size))
     return problem, params, data, zoo.to_tree(p, params)
-
-
-def assert_matrix(found, expected, dtype):
-    error = np.max(np.abs(found - expected))
-    assert error <= ROUNDING * jnp.finfo(dtype).eps * np.linalg.norm(expected, 2)
 
 
 ORDERS = {

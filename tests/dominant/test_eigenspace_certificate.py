@@ -15,7 +15,6 @@ from tests.dominant.solving import ROUNDING, jitted
 
 pytestmark = pytest.mark.usefixtures("strict")
 
-
 HIDDEN = {
     # the largest eigenvalue is missing from the start and stands alone
     "far": lambda n: np.concatenate([[10, 5, 4, 3], np.linspace(1, -1, n - 4)]),

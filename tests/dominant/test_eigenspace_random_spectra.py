@@ -24,7 +24,6 @@ from tests.dominant.solving import (
 
 pytestmark = pytest.mark.usefixtures("strict")
 
-
 N = 32
 
 
