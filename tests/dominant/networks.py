@@ -154,13 +154,18 @@ def curvatures(kind: str, num_examples: int = 7) -> Curvatures:
 
 ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
 
+# Curvatures by the names of their references in `Curvatures`.
 KINDS = {
-    "hessian": lambda p: dominant.hessian(p.loss_fn),
-    "gauss_newton": lambda p: dominant.gauss_newton(p.predict_fn, p.output_loss_fn),
-    "functional_hessian": lambda p: dominant.functional_hessian(
-        p.predict_fn, p.output_loss_fn
+    "hessian": lambda p, **options: dominant.hessian(p.loss_fn, **options),
+    "gauss_newton": lambda p, **options: dominant.gauss_newton(
+        p.predict_fn, p.output_loss_fn, **options
     ),
-    "gradient_second_moment": lambda p: dominant.gradient_second_moment(p.loss_fn),
+    "functional_hessian": lambda p, **options: dominant.functional_hessian(
+        p.predict_fn, p.output_loss_fn, **options
+    ),
+    "gradient_second_moment": lambda p, **options: dominant.gradient_second_moment(
+        p.loss_fn, **options
+    ),
 }
 
 
