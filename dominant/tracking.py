@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from dominant import pytrees
-from dominant.curvature import Curvature, domain
+from dominant.curvature import Curvature
+from dominant.curvature_transforms import domain
 from dominant.eigenspace import eigenspace_steps, top_eigenspace
 from dominant.policies import RefreshPolicy, TrackSubspaceState
 from dominant.projections import require_unmasked

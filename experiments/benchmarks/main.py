@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import json_values
-from experiments.benchmarks import problems, report
+from experiments.benchmarks import command, problems, report
 from experiments.benchmarks.problems import K, Problem
 from experiments.benchmarks.solvers import SOLVERS
 from experiments.benchmarks.worker import num_threads
@@ -34,16 +34,10 @@ _TIMEOUT_SECONDS = 900
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="experiments.benchmarks.main",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+    parser = command.parser("experiments.benchmarks.main", __doc__)
     parser.add_argument("--problems", help=f"of {', '.join(problems.PROBLEMS)}")
     parser.add_argument("--solvers", help=f"of {', '.join(SOLVERS)}")
     parser.add_argument("--growth", action="store_true", help="growth curves as well")
-    parser.add_argument("--quick", action="store_true", help="tiny problems only")
     parser.add_argument("--repeats", type=int, default=3, help="timed solves")
     args = parser.parse_args(argv)
     known = problems.QUICK if args.quick else problems.PROBLEMS
@@ -180,8 +174,7 @@ def _work(*arguments: str) -> dict[str, Any]:
 
 def _write(folder: Path, results: Mapping[str, Any]) -> None:
     """Write all that is known so far."""
-    json_values.write_file(folder / "results.json", results)
-    (folder / "results.md").write_text(report.markdown(results), encoding="utf-8")
+    command.write(folder, "results", results, report.markdown(results))
     if results["growth"]:
         report.draw_growth(results["growth"], folder / report.FIGURE)
 

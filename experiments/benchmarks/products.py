@@ -6,11 +6,8 @@ writes `products.json` and `products.md`. Unlike the comparison of solvers it ru
 whatever accelerator JAX finds. All times are medians within this one run.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,10 +16,9 @@ import numpy as np
 
 import dominant
 from dominant import Curvature
-from experiments.benchmarks import problems, training
+from experiments.benchmarks import command, problems, training
 from experiments.benchmarks.jax_solvers import Arrays, LossFn
 from experiments.benchmarks.problems import TOL, K, Problem
-from experiments.json_values import encode
 
 BLOCK_SIZES = (1, 2, 5, 10)
 _REPEATS = 7
@@ -39,16 +35,11 @@ PRECISIONS: Mapping[str, Callable[[LossFn], Curvature]] = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="experiments.benchmarks.products")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--quick", action="store_true", help="a tiny problem only")
-    args = parser.parse_args(argv)
+    args = command.parser("experiments.benchmarks.products", __doc__).parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     name = "quick" if args.quick else "mnist-lr0.01"
     results = measure({**problems.PROBLEMS, **problems.QUICK}[name])
-    text = json.dumps(encode(results), indent=1)
-    (args.out / "products.json").write_text(text + "\n", encoding="utf-8")
-    (args.out / "products.md").write_text(to_markdown(results), encoding="utf-8")
+    command.write(args.out, "products", results, to_markdown(results))
     print(to_markdown(results))
 
 

@@ -9,11 +9,8 @@ With --exact also Bulk- and Dom-SGD with the exact basis of each step, for compa
 tens of thousands of Hessian-vector products. With --quick, a tiny problem instead.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +22,7 @@ import dominant
 from configs import quickstart
 from configs.tiny_subspaces import mlp_mnist
 from experiments import tasks
+from experiments.benchmarks import command
 from experiments.tasks import Task
 
 K = 10
@@ -82,16 +80,12 @@ class Tracked(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="experiments.benchmarks.tracking")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+    parser = command.parser("experiments.benchmarks.tracking", __doc__)
     parser.add_argument("--exact", action="store_true", help="exact bases as well")
-    parser.add_argument("--quick", action="store_true", help="a tiny problem only")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     results = measure(QUICK if args.quick else FULL, with_exact=args.exact)
-    text = json.dumps(results, indent=1)
-    (args.out / "tracking.json").write_text(text + "\n", encoding="utf-8")
-    (args.out / "tracking.md").write_text(to_markdown(results), encoding="utf-8")
+    command.write(args.out, "tracking", results, to_markdown(results))
     print(to_markdown(results))
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.dominant.tracked import Counter
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _fast_compilation():
@@ -39,3 +41,9 @@ def strict():
     """Make implicit dtype promotion an error."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture
+def counter():
+    """A curvature that counts the products executed with it."""
+    return Counter()

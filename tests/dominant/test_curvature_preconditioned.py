@@ -6,25 +6,20 @@ import numpy as np
 import pytest
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
+from tests.dominant.networks import ROUNDING, assert_matrix
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 NETWORK = "tanh-softmax"
-ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
 
 
 def problem_in(dtype):
-    problem = zoo.network(NETWORK)
+    problem = networks.network(NETWORK)
     params, data = zoo.cast(problem.params, dtype), zoo.cast(problem.data, dtype)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     p = np.random.default_rng(0).permutation(np.geomspace(1e-2, 1e2, size))
     return problem, params, data, zoo.to_tree(p, params)
-
-
-def assert_matrix(found, expected, dtype):
-    error = np.max(np.abs(found - expected))
-    assert error <= ROUNDING * jnp.finfo(dtype).eps * np.linalg.norm(expected, 2)
 
 
 ORDERS = {
@@ -52,7 +47,7 @@ def test_matrix_is_that_of_the_definition(order, jit, dtype):
     columns = jax.jit(columns) if jit else columns
     found = zoo.to_rows(columns(params, data, diagonal, identity)).T
     root = np.sqrt(zoo.to_vector(diagonal))
-    hessian = zoo.curvatures(NETWORK).hessian
+    hessian = networks.curvatures(NETWORK).hessian
     assert_matrix(found, hessian / root[:, None] / root[None, :], dtype)
     # Both scalings happened: the definition differs from one-sided ones.
     assert not np.allclose(found, hessian / root[:, None] ** 2, rtol=0.1)
@@ -68,7 +63,7 @@ def test_eigenvalues_are_those_of_the_quotient_and_directions_its_eigenvectors()
         )
     )(params, data)
     p = zoo.to_vector(diagonal)
-    quotient = zoo.curvatures(NETWORK).hessian / p[:, None]  # not symmetric
+    quotient = networks.curvatures(NETWORK).hessian / p[:, None]  # not symmetric
     expected = np.sort(np.linalg.eigvals(quotient).real)[::-1]
     np.testing.assert_allclose(found.eigenvalues, expected[:3], rtol=1e-8)
     directions = zoo.to_rows(found.basis) / np.sqrt(p)  # x = P^-1/2 u
@@ -125,7 +120,7 @@ def test_leaves_without_curvature_need_no_diagonal(dtype):
 
     v = {"count": None, "net": jax.tree.map(jnp.ones_like, net)}
     root = np.sqrt(zoo.to_vector(diagonal))
-    expected = (zoo.curvatures(NETWORK).hessian @ (1 / root)) / root
+    expected = (networks.curvatures(NETWORK).hessian @ (1 / root)) / root
     for count in (None, jnp.asarray([1, 1], jnp.int32)):
         p = {"count": count, "net": diagonal}
         curvature = dominant.preconditioned(dominant.hessian(loss_fn), p)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -241,7 +241,7 @@ def test_seeds_and_operators_vmap():
 
 def test_density_of_one_layer(x64):
     """Leaves that take no part are None."""
-    problem = zoo.network("tanh-softmax")
+    problem = networks.network("tanh-softmax")
     params = zoo.cast(problem.params, jnp.float64)
     data = zoo.cast(problem.data, jnp.float64)
     curvature = dominant.restrict(
@@ -249,7 +249,7 @@ def test_density_of_one_layer(x64):
     )
     size = sum(leaf.size for leaf in jax.tree.leaves(params["layers"][1]))
     eigenvalues = np.linalg.eigvalsh(
-        zoo.curvatures("tanh-softmax").hessian[-size:, -size:]
+        networks.curvatures("tanh-softmax").hessian[-size:, -size:]
     )
     grid = wide_grid(eigenvalues, 0.5)
     num_probes, width = 50, 0.05

@@ -9,7 +9,7 @@ import pytest
 
 import dominant
 from tests.dominant import zoo
-from tests.dominant.test_eigenspace import (
+from tests.dominant.solving import (
     assert_orthonormal,
     assert_solution,
     executed_by,

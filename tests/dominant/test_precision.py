@@ -7,27 +7,16 @@ import numpy as np
 import pytest
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
+from tests.dominant.networks import KINDS
 
-KINDS = {
-    "hessian": lambda p, **options: dominant.hessian(p.loss_fn, **options),
-    "gauss_newton": lambda p, **options: dominant.gauss_newton(
-        p.predict_fn, p.output_loss_fn, **options
-    ),
-    "functional_hessian": lambda p, **options: dominant.functional_hessian(
-        p.predict_fn, p.output_loss_fn, **options
-    ),
-    "gradient_second_moment": lambda p, **options: dominant.gradient_second_moment(
-        p.loss_fn, **options
-    ),
-}
 kinds = pytest.mark.parametrize("kind", KINDS)
 BFLOAT16_ROUNDING = 2.0**-8
 
 
 @pytest.fixture(scope="module")
 def problem():
-    return zoo.network("tanh-softmax")
+    return networks.network("tanh-softmax")
 
 
 def in_float32(problem):
@@ -50,7 +39,7 @@ def output_loss_fn(outputs, data):
     return jnp.mean(jnp.sum((outputs - data["targets"]) ** 2, axis=-1))
 
 
-PLAIN = zoo.Network(
+PLAIN = networks.Network(
     loss_fn=lambda params, data: output_loss_fn(predict_fn(params, data), data),
     predict_fn=predict_fn,
     output_loss_fn=output_loss_fn,
@@ -59,7 +48,7 @@ PLAIN = zoo.Network(
     output_gradient=None,
     output_hessian=None,
 )
-"""Unlike the zoo's networks it leaves the precision of its products to its caller."""
+"""Unlike the other networks it leaves the precision of its products to its caller."""
 
 
 def matmul_precisions(curvature):
@@ -106,8 +95,8 @@ def test_in_dtype_rounds_as_bfloat16_does(kind, problem):
         # Nothing but bfloat16 numbers comes out.
         np.testing.assert_array_equal(leaf, leaf.astype(jnp.bfloat16))
     found = zoo.dense(matvec, params)
-    exact = getattr(zoo.curvatures("tanh-softmax"), kind)
-    scale = np.linalg.norm(zoo.curvatures("tanh-softmax").gauss_newton, 2)
+    exact = getattr(networks.curvatures("tanh-softmax"), kind)
+    scale = np.linalg.norm(networks.curvatures("tanh-softmax").gauss_newton, 2)
     error = np.max(np.abs(found - exact)) / scale
     assert BFLOAT16_ROUNDING / 30 < error < 30 * BFLOAT16_ROUNDING
 

@@ -1,36 +1,19 @@
-"""Blocks of a curvature, alone, composed, tracked, and as a block-diagonal whole."""
+"""Blocks of a curvature, alone and composed: matrix, domain, eigenspace."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
+from tests.dominant.layers import BLOCKS, HESSIAN, NETWORK, PROBLEM, SIZES, given, layer
+from tests.dominant.networks import ROUNDING, assert_matrix
 
 pytestmark = pytest.mark.usefixtures("strict")
-
-NETWORK = "tanh-softmax"
-PROBLEM = zoo.network(NETWORK)
-HESSIAN = dominant.hessian(PROBLEM.loss_fn)
-ROUNDING = 30  # multiples of eps * norm allowed for a product through a network
-SIZES = [
-    sum(leaf.size for leaf in layer.values()) for layer in PROBLEM.params["layers"]
-]
-BLOCKS = (slice(0, SIZES[0]), slice(SIZES[0], sum(SIZES)))  # of the two layers
-
-
-def layer(index):
-    return lambda path, leaf: path[1].idx == index
-
-
-def given(dtype):
-    return zoo.cast(PROBLEM.params, dtype), zoo.cast(PROBLEM.data, dtype)
 
 
 def dense_block(curvature, params, data):
@@ -42,12 +25,6 @@ def dense_block(curvature, params, data):
         return jax.vmap(curvature(params, data))(identity)
 
     return zoo.to_rows(columns(params, data, zoo.from_rows(np.eye(size), block))).T
-
-
-def assert_matrix(found, expected, dtype):
-    assert found.shape == expected.shape
-    error = np.max(np.abs(found - expected))
-    assert error <= ROUNDING * jnp.finfo(dtype).eps * np.linalg.norm(expected, 2)
 
 
 # --- the matrix -----------------------------------------------------------------------
@@ -102,7 +79,7 @@ def test_compositions_equal_the_block_of_the_dense_matrix(name):
     params, data = given(jnp.float64)
     diagonal = scales(params)
     curvature = COMPOSITIONS[name](HESSIAN, select, diagonal)
-    expected = zoo.curvatures(NETWORK).hessian
+    expected = networks.curvatures(NETWORK).hessian
     if "precond" in name or name == "all three":
         root = np.sqrt(zoo.to_vector(diagonal))
         expected = expected / root[:, None] / root[None, :]
@@ -115,7 +92,7 @@ def test_compositions_equal_the_block_of_the_dense_matrix(name):
 def test_block_in_both_precisions_and_without_jit(dtype):
     params, data = given(dtype)
     curvature = dominant.restrict(HESSIAN, layer(1))
-    expected = zoo.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
+    expected = networks.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
     assert_matrix(dense_block(curvature, params, data), expected, dtype)
     v = jax.tree.map(jnp.ones_like, dominant.domain(curvature, params))
     product = curvature(params, data)(v)
@@ -134,7 +111,7 @@ def test_narrow_params_take_wide_vectors():
     )
     product = curvature(params, data)(v)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(product))
-    expected = zoo.curvatures(NETWORK).hessian[BLOCKS[0], BLOCKS[0]]
+    expected = networks.curvatures(NETWORK).hessian[BLOCKS[0], BLOCKS[0]]
     bound = 30 * 2**-8 * np.linalg.norm(expected, 2) * np.sqrt(SIZES[0])
     assert np.linalg.norm(zoo.to_vector(product) - expected.sum(axis=1)) <= bound
 
@@ -144,7 +121,7 @@ def test_a_block_of_a_block_is_what_both_select():
     params, data = given(jnp.float64)
     nested = dominant.restrict(dominant.restrict(HESSIAN, is_kernel), layer(1))
     rows = indices(second_kernel)
-    expected = zoo.curvatures(NETWORK).hessian[np.ix_(rows, rows)]
+    expected = networks.curvatures(NETWORK).hessian[np.ix_(rows, rows)]
     assert_matrix(dense_block(nested, params, data), expected, jnp.float64)
 
 
@@ -169,7 +146,7 @@ def test_integer_leaves_stay_out_whatever_is_selected():
     assert "['count']" not in asked
     assert "['net']['layers'][0]['kernel']" in asked
     found = curvature(params, data)(jax.tree.map(jnp.ones_like, block))
-    expected = zoo.curvatures(NETWORK).hessian.sum(axis=1)
+    expected = networks.curvatures(NETWORK).hessian.sum(axis=1)
     np.testing.assert_allclose(zoo.to_vector(found), expected, atol=2e-5)
 
 
@@ -246,7 +223,9 @@ def test_top_eigenspace_is_that_of_the_block(k):
         return dominant.top_eigenspace(curvature(params, data), like, k, tol=1e-9)
 
     found = solve(params, data)
-    reference = zoo.reference(zoo.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]])
+    reference = zoo.reference(
+        networks.curvatures(NETWORK).hessian[BLOCKS[1], BLOCKS[1]]
+    )
     np.testing.assert_allclose(
         found.eigenvalues, reference.eigenvalues[:k], atol=1e-8 * reference.norm
     )
@@ -303,162 +282,3 @@ def test_geometry_of_a_block():
     np.testing.assert_allclose(whole, length / np.linalg.norm(v))
     block = dominant.alignment(dominant.domain(curvature, tree), found)
     np.testing.assert_allclose(block, length / np.linalg.norm(v[BLOCKS[1]]))
-
-
-# --- tracked --------------------------------------------------------------------------
-
-
-def steps(tx, num_steps, params, data):
-    """Run jitted updates on full gradients; return the params and all states."""
-
-    @jax.jit
-    def step(params, state, data):
-        gradient = jax.grad(PROBLEM.loss_fn)(params, data)
-        updates, state = tx.update(gradient, state, params, curvature_data=data)
-        return optax.apply_updates(params, updates), state
-
-    trajectory, state = [(params, None)], tx.init(params)
-    for _ in range(num_steps):
-        params, state = step(params, state, data)
-        trajectory.append((params, state))
-    return trajectory
-
-
-def test_a_tracked_block_costs_memory_for_its_own_leaves_alone():
-    params, data = given(jnp.float32)
-    tx = dominant.track_subspace(
-        optax.chain(optax.sgd(0.1), dominant.bulk_project()),
-        dominant.in_batches(dominant.restrict(HESSIAN, layer(1)), 3),
-        2,
-        refresh=dominant.every(2),
-    )
-    state = tx.init(params)
-    assert sum(b.size for b in jax.tree.leaves(state.subspace.basis)) == 2 * SIZES[1]
-
-    def update(gradient, state, params, data):
-        return tx.update(gradient, state, params, curvature_data=data)[1]
-
-    after = jax.eval_shape(update, params, state, params, data)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    types = [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
-    assert [(x.shape, x.dtype) for x in jax.tree.leaves(after)] == types
-    # optax runs init on a tree without leaves; the counts are none of the params.
-    mapped = optax.tree.map_params(tx, lambda p: p + 1, state)
-    assert jax.tree.structure(mapped) == jax.tree.structure(state)
-    for a, b in zip(
-        jax.tree.leaves(mapped.subspace.basis),
-        jax.tree.leaves(state.subspace.basis),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b + 1)
-
-
-# --- a block-diagonal dominant space --------------------------------------------------
-
-RATE = 0.5
-KS = (2, 3)
-
-
-def track(inner, index):
-    return dominant.track_subspace(
-        inner,
-        dominant.restrict(HESSIAN, layer(index)),
-        KS[index],
-        refresh=dominant.every(1),
-        tol=1e-8,
-    )
-
-
-def complement(inner):
-    """What `inner` removes: u - inner(u)."""
-
-    def update(updates, state, params=None, **extra):
-        rest, state = inner.update(updates, state, params, **extra)
-        return jax.tree.map(jnp.subtract, updates, rest), state
-
-    return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def layers():
-    return optax.chain(*[track(dominant.bulk_project(), i) for i in (0, 1)])
-
-
-def nest():
-    return track(
-        optax.chain(track(dominant.bulk_project(), 0), dominant.bulk_project()), 1
-    )
-
-
-PER_LAYER = {
-    "bulk, a chain": lambda: optax.chain(optax.sgd(RATE), layers()),
-    "dom, a nest": lambda: optax.chain(optax.sgd(RATE), complement(nest())),
-}
-
-
-@functools.cache
-def dense_functions():
-    _, unravel = ravel_pytree(zoo.cast(PROBLEM.params, jnp.float64))
-    data = zoo.cast(PROBLEM.data, jnp.float64)
-
-    def loss(theta, data):
-        return PROBLEM.loss_fn(unravel(theta), data)
-
-    gradient, hessian = jax.jit(jax.grad(loss)), jax.jit(jax.hessian(loss))
-    return (
-        lambda theta: np.asarray(gradient(theta, data)),
-        lambda theta: np.asarray(hessian(theta, data)),
-    )
-
-
-@pytest.mark.parametrize("name", PER_LAYER)
-@pytest.mark.usefixtures("x64")
-def test_block_diagonal_projections_equal_dense_ones_at_each_step(name):
-    params, data = given(jnp.float64)
-    gradient, hessian = dense_functions()
-    trajectory = steps(PER_LAYER[name](), 6, params, data)
-    moved = 0.0
-    for (before, _), (after, _) in itertools.pairwise(trajectory):
-        theta = zoo.to_vector(before)
-        matrix = hessian(theta)
-        inside = np.zeros((len(theta), len(theta)))
-        for block, k in zip(BLOCKS, KS, strict=True):
-            reference = zoo.reference(matrix[block, block])
-            assert reference.gap(k) > 1e-3 * reference.norm
-            u = reference.vectors[:k]
-            inside[block, block] = u.T @ u
-        update = -RATE * gradient(theta)
-        expected = inside @ update if "dom" in name else update - inside @ update
-        difference = zoo.to_vector(after) - theta
-        # tol 1e-8 over gaps of 1e-3 is 1e-5 of the update
-        assert np.linalg.norm(difference - expected) <= 1e-5 * np.linalg.norm(update)
-        moved += np.linalg.norm(inside @ update)
-    assert moved > 0  # the dominant part was there to be kept or removed
-
-
-def test_each_projection_of_a_nest_sees_its_own_subspace():
-    """The inner tracker replaces `subspace` for its own inner transformation only."""
-    seen = {}
-
-    def spy(name):
-        def update(updates, state, params=None, *, subspace, **extra):
-            seen[name] = subspace
-            return updates, state
-
-        return optax.GradientTransformationExtraArgs(
-            lambda _: optax.EmptyState(), update
-        )
-
-    inner = track(spy("inner"), 0)
-    tx = track(optax.chain(spy("before"), inner, spy("after")), 1)
-
-    def update(params, data):
-        gradient = jax.grad(PROBLEM.loss_fn)(params, data)
-        _, state = tx.update(gradient, tx.init(params), params, curvature_data=data)
-        assert seen["before"] is seen["after"] is state.subspace
-        assert seen["inner"] is state.inner_state[1].subspace
-        return seen["inner"], seen["after"]
-
-    own = jax.eval_shape(update, *given(jnp.float32))  # the wiring: nothing is run
-    for index, subspace in enumerate(own):
-        assert subspace.eigenvalues.shape == (KS[index],)
-        assert jax.tree.leaves(subspace.basis["layers"][1 - index]) == []

@@ -1,7 +1,4 @@
-"""The tracker: when it solves, what it keeps, and how it meets optax's wrappers.
-
-Products are counted as *executed*, by a callback in the product itself.
-"""
+"""The tracker: when it solves, what it keeps, what it refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -10,84 +7,18 @@ import optax
 import pytest
 
 import dominant
-
-K = 2
-TOL = 1e-6
-SPECTRUM = np.array([9.0, 5.0, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1], np.float32)
-PARAMS = {"a": jnp.linspace(-1, 1, 6).reshape(2, 3), "b": jnp.array([0.5, -0.3])}
-DATA = jnp.asarray(SPECTRUM)
-
-
-def flat(tree):
-    return jnp.concatenate([tree["a"].ravel(), tree["b"]])
-
-
-def loss_fn(params, spectrum):
-    return 0.5 * jnp.sum(spectrum * flat(params) ** 2)
-
-
-class Counter:
-    """A curvature that counts the products executed on the device."""
-
-    def __init__(self):
-        self.products = 0
-
-    def _add(self):
-        self.products += 1
-
-    def __call__(self, params, data):
-        product = dominant.hessian(loss_fn)(params, data)
-
-        def matvec(v):
-            jax.debug.callback(self._add)
-            return product(v)
-
-        return matvec
-
-    def read(self):
-        jax.effects_barrier()
-        return self.products
-
-
-@pytest.fixture
-def counter():
-    return Counter()
-
-
-def train(tx, num_steps, params=PARAMS, data=DATA, **extra):
-    """Run jitted steps; return the params and the states after each."""
-
-    @jax.jit
-    def step(params, state, data):
-        gradients = jax.grad(loss_fn)(params, data)
-        updates, state = tx.update(
-            gradients, state, params, curvature_data=data, **extra
-        )
-        return optax.apply_updates(params, updates), state
-
-    state = tx.init(params)
-    states = []
-    for _ in range(num_steps):
-        params, state = step(params, state, data)
-        states.append(state)
-    assert step._cache_size() == 1, "the step was compiled more than once"
-    return params, states
-
-
-def types(state):
-    def describe(leaf):
-        return leaf.shape, leaf.dtype, leaf.weak_type
-
-    leaves, structure = jax.tree.flatten(state)
-    return structure, [describe(leaf) for leaf in leaves]
-
-
-def bulk_sgd(curvature, refresh, **options):
-    inner = optax.chain(optax.sgd(0.1), dominant.bulk_project())
-    return dominant.track_subspace(
-        inner, curvature, K, refresh=refresh, tol=TOL, **options
-    )
-
+from tests.dominant.tracked import (
+    DATA,
+    PARAMS,
+    SPECTRUM,
+    TOL,
+    K,
+    bulk_sgd,
+    flat,
+    loss_fn,
+    train,
+    types,
+)
 
 # --- cadence --------------------------------------------------------------------------
 
@@ -170,6 +101,15 @@ def test_angle_is_that_between_successive_bases():
             assert measured == pytest.approx(np.pi / 2)
         else:
             assert measured == pytest.approx({0.01: 0.01, 0.31: 0.3}[angle], abs=1e-5)
+
+
+def test_solves_in_blocks_track_the_same_space(counter):
+    params, states = train(bulk_sgd(counter, dominant.every(3), block_size=K), 7)
+    expected, _ = train(bulk_sgd(counter, dominant.every(3)), 7)
+    np.testing.assert_allclose(flat(params), flat(expected), rtol=1e-5)
+    np.testing.assert_allclose(states[-1].subspace.eigenvalues, SPECTRUM[:K], rtol=1e-5)
+    # A warm block still passes: K products, and those of the probe.
+    assert int(states[3].total_matvecs - states[2].total_matvecs) <= K + len(SPECTRUM)
 
 
 # --- what inner receives --------------------------------------------------------------
@@ -314,220 +254,6 @@ def test_init_shares_no_buffer_so_that_the_state_can_be_donated(counter):
     expected, _ = update(PARAMS, tx.init(PARAMS))
     actual, _ = donating(PARAMS, state)
     np.testing.assert_array_equal(flat(actual), flat(expected))
-
-
-# --- optax's wrappers -----------------------------------------------------------------
-
-
-def test_apply_if_finite_and_inject_hyperparams_inside(counter):
-    inner = optax.chain(
-        optax.apply_if_finite(
-            optax.inject_hyperparams(optax.sgd)(learning_rate=0.1), 3
-        ),
-        dominant.bulk_project(),
-    )
-    tx = dominant.track_subspace(inner, counter, K, refresh=dominant.every(5), tol=TOL)
-    wrapped, states = train(tx, 20)
-    plain, _ = train(bulk_sgd(dominant.hessian(loss_fn), dominant.every(5)), 20)
-    np.testing.assert_allclose(flat(wrapped), flat(plain), atol=1e-6)
-    assert counter.read() == int(states[-1].total_matvecs)
-    assert int(states[-1].refreshes) == 4
-
-
-def test_apply_if_finite_outside_skips_bad_steps(counter):
-    tx = optax.apply_if_finite(bulk_sgd(counter, dominant.every(1)), 3)
-    state = tx.init(PARAMS)
-    bad = jax.tree.map(lambda p: p * jnp.nan, PARAMS)
-    updates, state = tx.update(bad, state, PARAMS, curvature_data=DATA)
-    np.testing.assert_array_equal(flat(updates), 0)
-    assert int(state.inner_state.refreshes) == 0
-
-
-def test_multisteps_inside_solves_once_a_refresh(counter):
-    """The documented order: accumulate first, track and project outside."""
-    n = 4
-    multi = optax.MultiSteps(optax.sgd(0.1), n).gradient_transformation()
-    tx = dominant.track_subspace(
-        optax.chain(multi, dominant.bulk_project()),
-        counter,
-        K,
-        refresh=dominant.every(n),
-        tol=TOL,
-    )
-    params, states = train(tx, 3 * n)
-    assert int(states[-1].refreshes) == 3
-    assert counter.read() == int(states[-1].total_matvecs)
-    # Constant gradients between emissions: three steps of Bulk-SGD.
-    expected, _ = train(bulk_sgd(dominant.hessian(loss_fn), dominant.every(1)), 3)
-    np.testing.assert_allclose(flat(params), flat(expected), atol=1e-6)
-
-
-def test_multisteps_outside_executes_solves_that_it_throws_away(counter):
-    """As optax is: each mini-step runs the update; the last one's state is kept."""
-    n = 4
-    tx = optax.MultiSteps(bulk_sgd(counter, dominant.every(1)), n)
-    _, states = train(tx, n)
-    kept = int(states[-1].inner_opt_state.total_matvecs)
-    assert int(states[-1].inner_opt_state.refreshes) == 1
-    assert counter.read() >= 3 * kept
-
-
-def test_multisteps_that_drops_the_extras_gets_the_right_order_named(counter):
-    base = optax.chain(optax.sgd(0.1), dominant.bulk_project())
-    multi = optax.MultiSteps(base, 2).gradient_transformation()
-    tx = dominant.track_subspace(multi, counter, K, refresh=dominant.every(1))
-    with pytest.raises(ValueError, match=r"MultiSteps\(optimizer, n\)"):
-        tx.update(PARAMS, tx.init(PARAMS), PARAMS, curvature_data=DATA)
-
-
-def test_inject_hyperparams_around_the_tracker_with_static_args(counter):
-    def bulk(learning_rate, curvature, k, refresh):
-        inner = optax.chain(optax.sgd(learning_rate), dominant.bulk_project())
-        return dominant.track_subspace(inner, curvature, k, refresh=refresh, tol=TOL)
-
-    tx = optax.inject_hyperparams(bulk, static_args=("curvature", "k", "refresh"))(
-        learning_rate=0.1, curvature=counter, k=K, refresh=dominant.every(5)
-    )
-    params, states = train(tx, 10)
-    expected, _ = train(bulk_sgd(dominant.hessian(loss_fn), dominant.every(5)), 10)
-    np.testing.assert_allclose(flat(params), flat(expected), atol=1e-6)
-    assert float(states[-1].hyperparams["learning_rate"]) == pytest.approx(0.1)
-    assert counter.read() == int(states[-1].inner_state.total_matvecs)
-
-
-# --- vmap -----------------------------------------------------------------------------
-
-
-def watching(n):
-    """Refresh every n steps, by a predicate that depends on each member's own data."""
-    fixed = dominant.every(n)
-
-    def due(state):
-        return fixed.due(state) | (state.angle > 100)
-
-    return dominant.RefreshPolicy(due, fixed.next_interval)
-
-
-def train_seeds(counter, axis_name, num_steps, refresh):
-    """Train three members under vmap; return params and products [members, steps]."""
-    tx = bulk_sgd(counter, refresh, axis_name=axis_name)
-
-    def member(params, data):
-        def step(carry, _):
-            params, state = carry
-            updates, state = tx.update(
-                jax.grad(loss_fn)(params, data), state, params, curvature_data=data
-            )
-            return (optax.apply_updates(params, updates), state), state.total_matvecs
-
-        carry = (params, tx.init(params))
-        (params, _), products = jax.lax.scan(step, carry, length=num_steps)
-        return params, jnp.diff(products, prepend=0)
-
-    return jax.jit(jax.vmap(member, axis_name="seeds"))(SEEDS, SEED_DATA)
-
-
-SCALES = jnp.array([1.0, 0.5, -2.0])
-SEEDS = jax.tree.map(lambda p: SCALES.reshape((-1,) + (1,) * p.ndim) * p, PARAMS)
-# Another curvature for each member, so that nothing in its solve is shared.
-SEED_DATA = jnp.stack([DATA, DATA[::-1], DATA**2 / 9])
-
-
-def test_seeds_under_vmap_share_the_decision(counter):
-    num_steps = 20
-    params, products = train_seeds(counter, "seeds", num_steps, watching(5))
-    assert list(np.flatnonzero(products[0])) == [0, 5, 10, 15]
-    # A real branch: each refresh executes the products of its worst member, all
-    # members' at once, and the other steps execute none.
-    assert counter.read() == int(jnp.sum(jnp.max(products, axis=0)))
-    for seed, scale in enumerate(SCALES):
-        alone = jax.tree.map(lambda p, scale=scale: scale * p, PARAMS)
-        expected, _ = train(
-            bulk_sgd(dominant.hessian(loss_fn), dominant.every(5)),
-            num_steps,
-            alone,
-            SEED_DATA[seed],
-        )
-        member = jax.tree.map(lambda p, seed=seed: p[seed], params)
-        np.testing.assert_allclose(flat(member), flat(expected), atol=1e-5)
-
-
-def staggered():
-    """Members choose intervals 3, 3 and 4."""
-    return dominant.RefreshPolicy(
-        due=lambda state: state.steps_since_refresh >= state.interval,
-        next_interval=lambda state: jnp.where(state.subspace.eigenvalues[1] > 4, 3, 4),
-    )
-
-
-@pytest.mark.parametrize(
-    ("axis_name", "expected"),
-    [(None, [[0, 3, 6, 9], [0, 3, 6, 9], [0, 4, 8]]), ("seeds", [[0, 3, 6, 9]] * 3)],
-    ids=["apart", "together"],
-)
-def test_only_steps_at_which_a_member_is_due_execute_products(
-    axis_name, expected, counter
-):
-    """Without axis_name, too: members then refresh when they choose, and all wait."""
-    _, products = train_seeds(counter, axis_name, 10, staggered())
-    assert [list(np.flatnonzero(p)) for p in products] == expected
-    num_solves = len(set().union(*expected))
-    worst = int(jnp.max(products))
-    assert num_solves * K <= counter.read() <= num_solves * worst
-
-
-def test_a_member_that_has_ended_keeps_its_basis_and_asks_for_nothing(counter):
-    """Two members refresh together each 2 steps; the second one ends after 5."""
-    tx = bulk_sgd(counter, dominant.every(2), axis_name="seeds")
-    seeds = jax.tree.map(lambda p: p[:2], SEEDS)
-    last = jnp.array([9, 5])
-
-    def member(params, data, last):
-        def step(carry, i):
-            params, state = carry
-            active = i < last
-            updates, state = tx.update(
-                jax.grad(loss_fn)(params, data),
-                state,
-                params,
-                curvature_data=data * (1 + i),
-                active=active,
-            )
-            updates = jax.tree.map(lambda u: jnp.where(active, u, 0), updates)
-            params = optax.apply_updates(params, updates)
-            return (params, state), state
-
-        carry = (params, tx.init(params))
-        return jax.lax.scan(step, carry, jnp.arange(9))[1]
-
-    program = jax.jit(jax.vmap(member, axis_name="seeds"))
-    states = jax.block_until_ready(program(seeds, SEED_DATA[:2], last))
-    products = jnp.diff(states.total_matvecs, prepend=0)
-    assert list(np.flatnonzero(products[0])) == [0, 2, 4, 6, 8]
-    assert list(np.flatnonzero(products[1])) == [0, 2, 4]
-    assert list(states.refreshes[1]) == [1, 1, 2, 2, 3, 3, 3, 3, 3]
-    assert list(states.steps_since_refresh[1]) == [1, 2, 1, 2, 1, 1, 1, 1, 1]
-    for leaf in jax.tree.leaves(states.subspace):
-        for later in range(5, 9):
-            np.testing.assert_array_equal(leaf[1, later], leaf[1, 4])
-    # Its last basis is that of its last refresh: eigenvalues scale with the data.
-    expected = np.sort(np.asarray(SEED_DATA[1]))[::-1][:K] * 5
-    np.testing.assert_allclose(states.subspace.eigenvalues[1, -1], expected, rtol=1e-4)
-
-    # When all have ended, nothing is executed any more.
-    before = counter.read()
-    jax.block_until_ready(program(seeds, SEED_DATA[:2], jnp.array([1, 1])))
-    first_solve = int(jnp.max(products[:, 0]))
-    assert counter.read() - before == first_solve
-
-
-def test_solves_in_blocks_track_the_same_space(counter):
-    params, states = train(bulk_sgd(counter, dominant.every(3), block_size=K), 7)
-    expected, _ = train(bulk_sgd(counter, dominant.every(3)), 7)
-    np.testing.assert_allclose(flat(params), flat(expected), rtol=1e-5)
-    np.testing.assert_allclose(states[-1].subspace.eigenvalues, SPECTRUM[:K], rtol=1e-5)
-    # A warm block still passes: K products, and those of the probe.
-    assert int(states[3].total_matvecs - states[2].total_matvecs) <= K + len(SPECTRUM)
 
 
 # --- frozen leaves --------------------------------------------------------------------

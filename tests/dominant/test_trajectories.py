@@ -14,7 +14,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import dominant
-from tests.dominant import zoo
+from tests.dominant import networks, zoo
 
 STEPS = 30
 K = 3
@@ -29,7 +29,7 @@ PROJECT = {"dom": dominant.dom_project, "bulk": dominant.bulk_project}
 
 
 def problem():
-    return zoo.network("tanh-softmax", num_examples=20)
+    return networks.network("tanh-softmax", num_examples=20)
 
 
 def batch_of(data, step):

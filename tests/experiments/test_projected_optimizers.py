@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 
 import dominant
-from configs import defaults
 from experiments import optimizers
 from experiments.optimizers.base import OPTIMIZERS
+from tests.experiments.branches import MODES, NUM_PARAMETERS, K, flat, make_config, tree
 
-MODES = ("plain", "dom", "bulk", "interpolated")
 RNG = np.random.default_rng(0)
-SHAPES = {"b": (3,), "w": (3, 4)}
-NUM_PARAMETERS, K = 15, 2
 BASIS = np.linalg.qr(RNG.normal(size=(NUM_PARAMETERS, K)))[0]
 INSIDE = BASIS @ BASIS.T  # [15, 15], the projector
-
-
-def tree(vectors):
-    """Lay vectors [..., 15] out as params."""
-    vectors = jnp.asarray(vectors, jnp.float32)
-    lead = vectors.shape[:-1]
-    return {"b": vectors[..., :3], "w": vectors[..., 3:].reshape(*lead, 3, 4)}
-
-
-def flat(params):
-    """Undo `tree`, in float64."""
-    b, w = (np.asarray(params[name], np.float64) for name in ("b", "w"))
-    return np.concatenate([b, w.reshape(*w.shape[:-2], 12)], axis=-1)
 
 
 def given_subspace():
@@ -40,17 +24,6 @@ def given_subspace():
         next_residual=jnp.full((), jnp.inf),
         num_matvecs=jnp.zeros((), jnp.int32),
     )
-
-
-def make_config(**optimizer_fields):
-    config = defaults.get_config()
-    config.steps = 20
-    config.optimizer.update(optimizer_fields)
-    config.modes = MODES
-    config.projection.dom, config.projection.bulk = 0.3, 0.7
-    config.switch.step = 1  # projects from the first update on
-    config.subspace.k = K
-    return config
 
 
 # --- every optimizer in every mode ----------------------------------------------------
