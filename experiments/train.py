@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from experiments import curvature_check, measurements, optimizers, records
+from experiments import curvature_check, measurements, optimizers, records, sinks
 from experiments.programs import NOT_DIVERGED, Branch, programs
 from experiments.tasks import Task, make_task
 
@@ -58,6 +58,7 @@ def run(
       CorruptCheckpointError: if the latest checkpoint cannot be read.
       CurvatureError: if products with the task's Hessian are wrong.
       MissingDatasetError: if the data set is not on disk.
+      MissingPackageError: if the config asks for a sink that is not installed.
       ValueError: if a config field is out of range.
     """
     check(config)
@@ -77,7 +78,11 @@ def run(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raise ValueError for a config that cannot be run on any task."""
+    """Raise ValueError for a config that cannot be run on any task.
+
+    Raises:
+      MissingPackageError: if it asks for a sink that is not installed.
+    """
     unknown = set(config.modes) - set(optimizers.WEIGHTS)
     if unknown:
         known = ", ".join(sorted(optimizers.WEIGHTS))
@@ -91,6 +96,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
     optimizers.check(config)
+    sinks.check(config)
 
 
 def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
@@ -142,7 +148,10 @@ class _Run:
         self._restore(from_older_checkpoint)
         self._write_status("running")
         try:
-            with _termination() as self.terminated:
+            with (
+                _termination() as self.terminated,
+                sinks.opened(self.config, self.workdir) as self.to_sinks,
+            ):
                 for branch in self._remaining():
                     self._train(branch)
         except Terminated:
@@ -261,6 +270,7 @@ class _Run:
                 "time/seconds": self._seconds(),
             }
             records.append_metrics(self.workdir, line)
+            self.to_sinks(line)
 
     def _compile(self, *arguments: Any) -> Any:
         """Compile the chunk, and say how long that took."""
