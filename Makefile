@@ -4,8 +4,10 @@ PYTHON ?= python3
 ACCEL ?=
 ARGS ?=
 CONFIG ?=
-WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+SWEEP ?=
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)$(SWEEP)))
 DATASET ?=
+EXTRAS ?=
 
 ifneq ($(ACCEL),)
 ifneq ($(words $(ACCEL))-$(filter-out cuda tpu,$(ACCEL)),1-)
@@ -13,10 +15,14 @@ $(error ACCEL is '$(ACCEL)', but expected cuda or tpu (or nothing, for the CPU))
 endif
 endif
 
+ifneq ($(filter-out tensorboard wandb,$(EXTRAS)),)
+$(error EXTRAS is '$(EXTRAS)', but expected some of: tensorboard wandb)
+endif
+
 VENV_PYTHON := .venv/bin/python
 # Stamps: one for the environment, one more for each extra on top of it.
 INSTALLED := .venv/.installed
-READY := $(INSTALLED)$(if $(ACCEL),-$(ACCEL))
+READY := $(INSTALLED)$(if $(ACCEL),-$(ACCEL)) $(EXTRAS:%=$(INSTALLED)-%)
 # One process a core.
 PARALLEL := -n logical --maxprocesses=4 --dist=worksteal
 TEST_ENV := $(if $(ACCEL),,JAX_PLATFORMS=cpu)
@@ -32,7 +38,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train data bench bench-engine bench-tracking bench-products test test-all lint format types clean
+.PHONY: help venv run train sweep data bench bench-engine bench-tracking bench-products test test-all lint format types clean
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -40,8 +46,9 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
-	@echo '  ARGS=...        more arguments for run, train, bench, test and test-all'
+	@echo '  ARGS=...        more arguments for run, train, sweep, bench, test and test-all'
 	@echo '  ACCEL=cuda|tpu  install and use JAX for this accelerator'
+	@echo '  EXTRAS=...      more to install: tensorboard, wandb'
 	@echo '  PYTHON=...      interpreter for a new environment (default: python3)'
 
 venv: $(READY)  ## Create or update the environment in .venv
@@ -52,6 +59,10 @@ run: $(READY)  ## Train the quickstart experiment
 
 train: need-CONFIG $(READY)  ## Run an experiment: CONFIG=configs/... [WORKDIR=runs/...]
 	$(VENV_PYTHON) -m experiments.main --config=$(CONFIG) \
+		--workdir=$(WORKDIR) $(ARGS)
+
+sweep: need-SWEEP $(READY)  ## Run a grid of them: SWEEP=configs/... [WORKDIR=runs/...]
+	$(VENV_PYTHON) -m experiments.sweep --sweep=$(SWEEP) \
 		--workdir=$(WORKDIR) $(ARGS)
 
 data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATASET=mnist
@@ -110,4 +121,5 @@ need-%:
 	@test -n '$($*)' || { echo 'Set $*, for example: $(EXAMPLE_$*)' >&2; exit 2; }
 
 EXAMPLE_CONFIG := make train CONFIG=configs/quickstart.py
+EXAMPLE_SWEEP := make sweep SWEEP=configs/tiny_subspaces/sweep_learning_rate.py
 EXAMPLE_DATASET := make data DATASET=mnist

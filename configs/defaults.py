@@ -155,6 +155,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.trace = 0
     config.measure.effective_sharpness = 0
 
+    # Where logged lines go besides metrics.jsonl (docs/logging.md): event files for
+    # TensorBoard, and Weights & Biases, offline unless WANDB_MODE says otherwise.
+    config.log = ml_collections.ConfigDict()
+    config.log.tensorboard = False
+    config.log.wandb = False
+
     # Steps averaged for "the loss before the switch" and "the loss at the end".
     config.report_window = 100
     # What the paper says of each branch, and what counts as reproduced: bounds on the

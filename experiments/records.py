@@ -76,7 +76,7 @@ def open_workdir(
         another configuration. Nothing in it is touched.
     """
     path = Path(workdir)
-    resumed = _is_run_of(path, config)
+    resumed = is_run_of(path, config)
     path.mkdir(parents=True, exist_ok=True)
     if not resumed:
         json_values.write_file(path / "config.json", config)
@@ -87,8 +87,13 @@ def open_workdir(
     return Workdir(path, resumed)
 
 
-def _is_run_of(path: Path, config: Mapping[str, Any]) -> bool:
-    """Tell a run of `config` (True) from a fresh folder (False); refuse all else."""
+def is_run_of(workdir: Location, config: Mapping[str, Any]) -> bool:
+    """Tell a run of `config` (True) from a fresh folder (False); refuse all else.
+
+    Raises:
+      ForeignWorkdirError: as `open_workdir`.
+    """
+    path = Path(workdir)
     if not path.exists() or not any(path.iterdir()):
         return False
     if not (path / "config.json").exists():

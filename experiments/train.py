@@ -20,7 +20,14 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from experiments import curvature_check, measurements, optimizers, records, streamed
+from experiments import (
+    curvature_check,
+    measurements,
+    optimizers,
+    records,
+    sinks,
+    streamed,
+)
 from experiments.programs import Programs, programs
 from experiments.steps import NOT_DIVERGED, Branch, has_epochs
 from experiments.tasks import Task, make_task
@@ -58,6 +65,7 @@ def run(
       CorruptCheckpointError: if the latest checkpoint cannot be read.
       CurvatureError: if products with the task's Hessian are wrong.
       MissingDatasetError: if the data set is not on disk.
+      MissingPackageError: if the config asks for a sink that is not installed.
       ValueError: if a config field is out of range.
     """
     check(config)
@@ -78,7 +86,11 @@ def run(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raise ValueError for a config that cannot be run on any task."""
+    """Raise ValueError for a config that cannot be run on any task.
+
+    Raises:
+      MissingPackageError: if it asks for a sink that is not installed.
+    """
     unknown = set(config.modes) - set(optimizers.WEIGHTS)
     if unknown:
         known = ", ".join(sorted(optimizers.WEIGHTS))
@@ -94,6 +106,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     optimizers.check(config)
     if config.task.streamed:
         streamed.check(config)
+    sinks.check(config)
 
 
 def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:
@@ -151,7 +164,10 @@ class _Run:
         self._restore(from_older_checkpoint)
         self._write_status("running")
         try:
-            with _termination() as self.terminated:
+            with (
+                _termination() as self.terminated,
+                sinks.opened(self.config, self.workdir) as self.to_sinks,
+            ):
                 for branch in self._remaining():
                     self._train(branch)
         except Terminated:
@@ -270,6 +286,7 @@ class _Run:
                 "time/seconds": self._seconds(),
             }
             records.append_metrics(self.workdir, line)
+            self.to_sinks(line)
 
     def _note_end(self, name: str) -> None:
         """Note how each member's branch ended, and where the warm-up switched."""
