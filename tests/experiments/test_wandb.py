@@ -108,11 +108,12 @@ def test_wandb_holds_a_run_a_branch_offline_by_default(tmp_path):
 
 
 @pytest.mark.usefixtures("wandb")
-def test_wandb_begins_anew_under_the_same_ids_when_resumed(tmp_path):
+def test_wandb_begins_anew_under_the_same_ids_when_resumed(tmp_path, capfd):
     config = wandb_config(seeds=2)
     lines = [line("plain", step, seed=seed) for step in range(4) for seed in (0, 1)]
     with pytest.raises(KeyboardInterrupt):
         log(config, tmp_path, interrupted(lines))
+    assert "Traceback" not in capfd.readouterr().err
     first = wandb_runs(tmp_path)
     # All that it had logged is lost, as when there was no checkpoint yet.
     records.truncate_metrics(tmp_path, 0)
