@@ -6,6 +6,7 @@
     status.json       running, finished, diverged or interrupted, and details
     checkpoints/      steps/: the last two states; named/: the ones kept for good
     report.html       written by `experiments.report` from the files above
+    tensorboard/, wandb/   where the config asks for them: `experiments.sinks`
 
 `experiments.json_values` says how NaN and infinities are written.
 """

@@ -190,7 +190,9 @@ def _wandb(config: ml_collections.ConfigDict, workdir: Path) -> Iterator[Write]:
                     console="off", silent=offline, x_disable_stats=True
                 ),
             )
-            return stack.enter_context(run)
+            # Not its own context manager, which prints exceptions that pass.
+            stack.push(lambda raised, *_: run.finish(exit_code=int(raised is not None)))
+            return run
 
         def write(line: Line) -> None:
             curve = curve_name(config, line)

@@ -122,3 +122,7 @@ def with_overrides(sweep: Sweep, arguments: Sequence[str]) -> ml_collections.Con
         if all(name in grid for grid in as_grids(sweep.grid)):
             raise ValueError(f"--config.{name} has no effect: the grid varies {name}")
     return values["config"].value
+
+
+if __name__ == "__main__":
+    main()

@@ -100,7 +100,8 @@ def run_points(
       The entries of sweep.json, one a point.
     """
     errors = _earlier_errors(workdir)
-    entries = _write_tables(points, workdir, question, errors)
+    entries = [_entry(point, workdir, errors.get(point.name)) for point in points]
+    _write_tables(points, workdir, question, entries)
     for number, point in enumerate(points, 1):
         folder = workdir / point.name
         if _has_ended(folder, errors.get(point.name)):
@@ -111,10 +112,10 @@ def run_points(
         except Exception as raised:
             traceback.print_exc()
             status, error = "failed", f"{type(raised).__name__}: {raised}"
-        errors[point.name] = error
-        # What was compiled for one point is of no use to the next.
+        # What was compiled for one point is of no use to the next: tens of MB.
         jax.clear_caches()
-        entries = _write_tables(points, workdir, question, errors)
+        entries[number - 1] = _entry(point, workdir, error)
+        _write_tables(points, workdir, question, entries)
         if status == "interrupted":
             break
     return entries
@@ -159,16 +160,15 @@ def _write_tables(
     points: Sequence[Point],
     workdir: Path,
     question: str,
-    errors: Mapping[str, str | None],
-) -> list[dict[str, Any]]:
-    """Write sweep.json, sweep.md and sweep.csv; return the entries of the points."""
-    entries = [_entry(point, workdir, errors.get(point.name)) for point in points]
+    entries: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write sweep.json, sweep.md and sweep.csv."""
     names = {point.name for point in points}
     sweep = {
         "title": points[0].config.title,
         "question": question,
         "varied": list(points[0].fields),
-        "points": entries,
+        "points": list(entries),
         "not_in_the_grid": sorted(
             path.parent.name
             for path in workdir.glob("*/config.json")
@@ -178,7 +178,6 @@ def _write_tables(
     json_values.write_file(workdir / "sweep.json", sweep)
     _write(workdir / "sweep.md", to_markdown(sweep))
     _write(workdir / "sweep.csv", to_csv(entries))
-    return entries
 
 
 def _entry(point: Point, workdir: Path, error: str | None) -> dict[str, Any]:

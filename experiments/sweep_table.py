@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,8 @@ _HEADINGS = {
     "test_accuracy": "test accuracy",
     "matvecs": "HVPs",
 }
+
+_LONGEST_ERROR = 500  # the whole one is in sweep.json
 
 _EXPLAINED = """\
 Mean ± standard deviation over the seeds whose branch has finished. L_sw is the loss
@@ -129,7 +132,7 @@ def to_markdown(sweep: Mapping[str, Any]) -> str:
     entries = sweep["points"]
     ended = sum(one["status"] in ENDED for one in entries)
     failures = [
-        f"- `{one['point']}`: {_one_line(one['error'])}"
+        f"- `{one['point']}`: {textwrap.shorten(one['error'], _LONGEST_ERROR)}"
         for one in entries
         if one["status"] == "failed"
     ]

@@ -40,3 +40,16 @@ def without_times(lines):
         {name: value for name, value in line.items() if not name.startswith("time/")}
         for line in lines
     ]
+
+
+def small_config():
+    """One branch of SGD with few measurements: half the time to compile."""
+    config = tiny_config()
+    config.steps = 30
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.0
+    config.modes = ("bulk",)
+    for name in config.measure:
+        config.measure[name] = 0
+    config.measure.losses = config.measure.alignments = config.measure.cost = 1
+    return config

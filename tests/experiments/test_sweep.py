@@ -108,7 +108,7 @@ def test_a_failed_point_is_noted_and_tried_again(start, runs, tmp_path, capsys):
     entry = stored(tmp_path)["points"][0]
     assert entry["error"] == "RuntimeError: out of | memory\nhere"
     table = (tmp_path / "sweep" / "sweep.md").read_text()
-    assert "`learning_rate=0.1`: RuntimeError: out of \\| memory here" in table
+    assert "`learning_rate=0.1`: RuntimeError: out of | memory here" in table
     # It fails again, then no more; what has ended is left alone.
     assert start(rates=(0.1, 0.2, 0.3)) != 0
     runs.fates = {}

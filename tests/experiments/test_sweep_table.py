@@ -170,7 +170,7 @@ def test_a_row_a_point_and_branch_and_one_of_a_point_that_has_not_ended():
     assert len({line.count("|") for line in table}) == 1
     assert table[0].startswith("| steps | k | branch | status | switch | loss / L_sw |")
     assert table[2].startswith("| 60 | 3 | plain | finished | 20 | 0.625 |")
-    assert "- `c`: Error: a \\| b c\n" in text
+    assert "- `c`: Error: a | b c\n" in text
     assert text.endswith("not in the table:\n\n- `e`\n")
 
 
