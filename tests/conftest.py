@@ -6,8 +6,15 @@ from pathlib import Path
 import jax
 import pytest
 
-# Most of the tests' time is compilation, and none of their results depends on it.
-jax.config.update("jax_disable_most_optimizations", True)
+# Most of the tests' time is compilation, and nothing tested here depends on speed: so
+# compile several times faster, here and, through the environment, in the processes that
+# tests start. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test fully optimized programs.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    jax.config.update("jax_disable_most_optimizations", True)
+    fast = "--xla_cpu_parallel_codegen_split_count=1"
+    if jax.__version_info__ < (0, 11):  # where XLA still has its other code generator
+        fast += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
 
 @pytest.fixture(scope="session", autouse=True)

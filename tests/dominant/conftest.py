@@ -1,25 +1,10 @@
 """Fixtures for the tests of the library's numerics."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from tests.dominant.tracked import Counter
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compilation():
-    """Compile three times faster: nothing tested here depends on speed.
-
-    Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test fully optimized programs.
-    """
-    before = jax.config.read("jax_disable_most_optimizations")
-    if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
-        jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -69,7 +69,8 @@ print("sharded as the parameters")
 
 
 def test_the_basis_is_sharded_as_the_parameters():
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += " --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM],
