@@ -27,6 +27,27 @@ def tiny_config():
     return config
 
 
+def tiny_transformer_config():
+    """The same with a transformer of one layer and 60 sentences."""
+    config = tiny_config()
+    config.task.update(
+        {
+            "dataset": "sst2",
+            "model": "transformer",
+            "num_train": 60,
+            "hidden_sizes": None,
+            "vocabulary_size": 100,
+            "width": 4.0,
+            "num_layers": 1,
+            "num_heads": 2,
+            "num_hidden": 4,
+        }
+    )
+    config.subspace.k = 2
+    config.measure.spectrum = config.measure.held_out = 0
+    return config
+
+
 def lines_of(workdir, branch, seed=None):
     return [
         line

@@ -11,7 +11,12 @@ import jax
 import pytest
 
 from experiments import records, train
-from tests.experiments.runs import lines_of, tiny_config, without_times
+from tests.experiments.runs import (
+    lines_of,
+    tiny_config,
+    tiny_transformer_config,
+    without_times,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +46,47 @@ def at_line(monkeypatch, number, action):
     monkeypatch.setattr(records, "append_metrics", append_then)
 
 
-def test_a_process_killed_outright_resumes_to_equal_metrics(reference, tmp_path):
-    """SIGKILL, wherever it happens to strike after the first checkpoint."""
+def killed_outright(workdir, config_name):
+    """Start a run of a process of its own, and kill it once a branch has begun."""
     code = (
-        "from experiments import train; from tests.experiments.runs import tiny_config;"
-        f"train.run(tiny_config(), {str(tmp_path)!r})"
+        "from experiments import train; from tests.experiments import runs;"
+        f"train.run(runs.{config_name}(), {str(workdir)!r})"
     )
     environment = {
         **os.environ,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     }
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
-            if lines_of(tmp_path, "plain"):
+            if lines_of(workdir, "plain"):
                 break
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL, "it had ended by itself"
-    assert records.read_status(tmp_path)["status"] == "running"
+    assert records.read_status(workdir)["status"] == "running"
+
+
+def test_a_process_killed_outright_resumes_to_equal_metrics(reference, tmp_path):
+    """SIGKILL, wherever it happens to strike after the first checkpoint."""
+    killed_outright(tmp_path, "tiny_config")
     assert_resumes(tmp_path, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tfds_data_dir")
+def test_so_does_a_transformer(tmp_path):
+    killed_outright(tmp_path / "killed", "tiny_transformer_config")
+    for name in ("killed", "whole"):
+        status = train.run(tiny_transformer_config(), tmp_path / name)
+        assert status["status"] == "finished"
+    killed, whole = (
+        without_times(records.read_metrics(tmp_path / name))
+        for name in ("killed", "whole")
+    )
+    assert killed == whole
 
 
 def test_a_run_told_to_end_saves_its_state_and_says_so(
