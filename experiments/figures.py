@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -70,48 +70,51 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_loss(axes: Axes, lines: Sequence[Line], switch_step: int | None) -> None:
+class Seed(NamedTuple):
+    """What is drawn of one seed: its lines, and where it switched, if it did."""
+
+    lines: Sequence[Line]
+    switch_step: int | None
+
+
+def draw_loss(axes: Axes, seeds: Sequence[Seed]) -> None:
     """Draw the full training loss of every branch, on a logarithmic axis."""
+
+    def logarithmic(loss: float) -> float:
+        return loss if loss > 0 else math.nan
+
     for part in (WARMUP, *BRANCHES):
-        steps, losses = _series(lines, part, "loss/full")
-        _draw_part(axes, part, steps, [x if x > 0 else math.nan for x in losses])
-    _mark_switch(axes, switch_step)
+        _draw_part(axes, seeds, part, "loss/full", logarithmic)
+    _mark_switches(axes, seeds)
     _log_axis(axes)
     axes.set(xlabel="step", ylabel="full training loss")
 
 
 def draw_alignment(
-    axes: Axes,
-    lines: Sequence[Line],
-    switch_step: int | None,
-    k: int,
-    threshold: float | None,
+    axes: Axes, seeds: Sequence[Seed], k: int, threshold: float | None
 ) -> None:
-    """Draw chi_k of the full gradient, its moving average and the threshold."""
+    """Draw chi_k of the full gradient; where it decides, its average and threshold."""
     for part in (WARMUP, *BRANCHES):
-        _draw_part(axes, part, *_series(lines, part, "alignment/gradient"))
-    steps, values = _series(lines, WARMUP, "alignment/average")
-    handles = axes.plot(steps, values, color=_LIGHT["ink"], label="moving average")
-    if threshold is not None:
-        label = f"threshold {threshold:g}"
-        handles.append(
-            axes.axhline(
-                threshold, color=_LIGHT["ink"], linewidth=0.9, ls=":", label=label
-            )
-        )
-    _mark_switch(axes, switch_step)
+        _draw_part(axes, seeds, part, "alignment/gradient")
+    _mark_switches(axes, seeds)
     axes.set(xlabel="step", ylabel=rf"alignment $\chi_{{{k}}}$", ylim=(0, 1.03))
-    axes.legend(handles=handles, loc="lower right")
+    if threshold is None:
+        return
+    ink = _LIGHT["ink"]
+    averages = [_series(seed.lines, WARMUP, "alignment/average") for seed in seeds]
+    drawn = [axes.plot(*average, color=ink)[0] for average in averages]
+    drawn[0].set_label("moving average")
+    label = f"threshold {threshold:g}"
+    rule = axes.axhline(threshold, color=ink, linewidth=0.9, ls=":", label=label)
+    axes.legend(handles=[drawn[0], rule], loc="lower right")
 
 
-def draw_spectrum(
-    axes: Axes, lines: Sequence[Line], switch_step: int | None, k: int
-) -> None:
+def draw_spectrum(axes: Axes, seed: Seed, k: int) -> None:
     """Draw the top eigenvalues along warm-up and plain branch, the first k coloured.
 
     Values that are not positive are left out; `num_not_positive` counts them.
     """
-    logged = spectrum_lines(lines)
+    logged = spectrum_lines(seed.lines)
     steps = [line["step"] for line in logged]
     spectra = [line["spectrum/eigenvalues"] for line in logged]
     count = min(map(len, spectra), default=0)
@@ -122,7 +125,7 @@ def draw_spectrum(
         axes.plot(steps, shown, color=color, linewidth=1.1)
         if index in (0, k - 1, k) and shown[-1] > 0:
             _label_end(axes, steps[-1], shown[-1], rf"$\lambda_{{{index + 1}}}$")
-    _mark_switch(axes, switch_step)
+    _mark_switches(axes, [seed])
     _log_axis(axes)
     axes.set(xlabel="step", ylabel="Hessian eigenvalues")
 
@@ -207,22 +210,36 @@ def _series(
 
 
 def _draw_part(
-    axes: Axes, part: str, steps: Sequence[int], values: Sequence[float]
+    axes: Axes,
+    seeds: Sequence[Seed],
+    part: str,
+    name: str,
+    shown: Callable[[float], float] = float,
 ) -> None:
     """Draw one part of a run: a branch as its running mean over the pale values.
 
-    The warm-up changes too fast at its start for a mean, and is drawn as it is.
+    The warm-up changes too fast at its start for a mean, and is drawn as it is. Of
+    several seeds each has its curve, of one colour and without pale values.
     """
-    width = 1 if part == WARMUP else max(1, len(values) // 100)
-    if width > 1:
-        axes.plot(steps, values, color=_LIGHT[part], linewidth=0.6, alpha=0.3)
-    if steps:
-        smooth = _running_mean(values, width)
-        # Wider, so that it shows below a branch that follows it closely.
-        linewidth = 2.2 if part == "plain" else 1.3
-        axes.plot(
-            steps, smooth, color=_LIGHT[part], label=LABELS[part], linewidth=linewidth
-        )
+    color, label = _LIGHT[part], LABELS[part]
+    # Wider, so that it shows below a branch that follows it closely.
+    linewidth = 2.2 if part == "plain" else 1.3
+    for seed in seeds:
+        steps, values = _series(seed.lines, part, name)
+        values = [shown(value) for value in values]
+        width = 1 if part == WARMUP else max(1, len(values) // 100)
+        if width > 1 and len(seeds) == 1:
+            axes.plot(steps, values, color=color, linewidth=0.6, alpha=0.3)
+        if steps:
+            smooth = _running_mean(values, width)
+            axes.plot(
+                steps,
+                smooth,
+                color=color,
+                label=label,
+                linewidth=linewidth / len(seeds) ** 0.5,
+            )
+            label = "_"  # one entry in the legend
 
 
 def _running_mean(values: Sequence[float], width: int) -> np.ndarray:
@@ -233,13 +250,13 @@ def _running_mean(values: Sequence[float], width: int) -> np.ndarray:
     return np.where(finite, sums / np.maximum(counts, 1.0), np.nan)
 
 
-def _mark_switch(axes: Axes, switch_step: int | None) -> None:
+def _mark_switches(axes: Axes, seeds: Sequence[Seed]) -> None:
     """Draw a line where the branches begin, and leave room between the steps below."""
     axes.locator_params(axis="x", nbins=5)
-    if switch_step is not None:
-        axes.axvline(
-            switch_step, color=_LIGHT["ink"], linewidth=0.9, linestyle="--", alpha=0.6
-        )
+    ink = _LIGHT["ink"]
+    steps = {seed.switch_step for seed in seeds if seed.switch_step is not None}
+    for step in steps:
+        axes.axvline(step, color=ink, linewidth=0.9, linestyle="--", alpha=0.6)
 
 
 def _label_end(axes: Axes, x: float, y: float, text: str) -> None:

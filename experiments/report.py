@@ -35,14 +35,13 @@ _LOSS_EXPLAINED = """
 The loss over the whole training set, not over a batch. Grey is the common warm-up; the
 dashed line marks the switch, where the branches leave from one and the same state. In
 (a) and (b), a branch's pale curve is what was logged, the solid one its running mean
-over a hundredth of the branch.
+over a hundredth of the branch; of several seeds each has its running mean.
 """
 
 _ALIGNMENT_EXPLAINED = """
 χ<sub>{k}</sub> = |P g| / |g|, the length of the full gradient's part in the dominant
 space over the length of the whole gradient: a ratio of norms between 0 and 1, whose
-square is the share of the energy. The switch comes when its moving average passes the
-threshold.
+square is the share of the energy. {switch}
 """
 
 _SPECTRUM_EXPLAINED = """
@@ -79,11 +78,16 @@ def write_report(workdir: records.Location) -> Path:
     runs = records.read_provenance(workdir)
     summaries = summarize_seeds(config, status, lines)
     seed = min(summaries, default=config.get("seed", 0))
-    if len(summaries) > 1:  # the numbers over all of them, the pictures of the first
-        summary, lines = summaries[seed], lines_of_seed(lines, seed)
+    if len(summaries) > 1:
+        summary = summaries[seed]
+        drawn = [
+            figures.Seed(lines_of_seed(lines, one), summaries[one].switch_step)
+            for one in summaries
+        ]
     else:
         summary = summaries.get(seed) or summarize(config, status, lines)
-    panels = _panels(config, summary, lines)
+        drawn = [figures.Seed(lines, summary.switch_step)]
+    panels = _panels(config, drawn)
     figures.save_png(
         Path(workdir) / "figure.png",
         {f"({letter}) {panel.title}": panel.draw for letter, panel in panels.items()},
@@ -106,32 +110,42 @@ def write_report(workdir: records.Location) -> Path:
 
 
 def _panels(
-    config: Mapping[str, Any], summary: Summary, lines: Sequence[Line]
+    config: Mapping[str, Any], seeds: Sequence[figures.Seed]
 ) -> dict[str, Panel]:
     """Return the panels of the main figure by their letters."""
-    k, switch_step = config["subspace"]["k"], summary.switch_step
-    threshold = config.get("switch", {}).get("threshold")
+    k, threshold = config["subspace"]["k"], _threshold(config)
+    decided = (
+        "The switch comes at a step that the configuration names."
+        if threshold is None
+        else "The switch comes when its moving average passes the threshold."
+    )
     panels = {
         "a": Panel(
-            "Loss",
-            lambda axes: figures.draw_loss(axes, lines, switch_step),
-            _LOSS_EXPLAINED,
+            "Loss", lambda axes: figures.draw_loss(axes, seeds), _LOSS_EXPLAINED
         ),
         "b": Panel(
             "Alignment",
-            lambda axes: figures.draw_alignment(axes, lines, switch_step, k, threshold),
-            _ALIGNMENT_EXPLAINED.format(k=k),
+            lambda axes: figures.draw_alignment(axes, seeds, k, threshold),
+            _ALIGNMENT_EXPLAINED.format(k=k, switch=decided),
         ),
     }
-    if figures.spectrum_lines(lines):
-        left_out, total = figures.num_not_positive(lines)
-        note = f" Not drawn, as not positive: {left_out} of {total}." * bool(left_out)
+    first = seeds[0]
+    if figures.spectrum_lines(first.lines):
+        left_out, total = figures.num_not_positive(first.lines)
+        note = " Of the first seed." * (len(seeds) > 1)
+        note += f" Not drawn, as not positive: {left_out} of {total}." * bool(left_out)
         panels["c"] = Panel(
             "Spectrum",
-            lambda axes: figures.draw_spectrum(axes, lines, switch_step, k),
+            lambda axes: figures.draw_spectrum(axes, first, k),
             _SPECTRUM_EXPLAINED.format(k=k) + note,
         )
     return panels
+
+
+def _threshold(config: Mapping[str, Any]) -> float | None:
+    """Return the alignment at which the switch comes; None if it comes at a step."""
+    switch = config.get("switch", {})
+    return None if switch.get("step", 0) > 0 else switch.get("threshold")
 
 
 def _key(summary: Summary) -> str:
@@ -172,8 +186,8 @@ def _seeds(summaries: Mapping[int, Summary], seed: int) -> str:
     """Return the numbers over all seeds; nothing for a run of one."""
     if len(summaries) < 2:
         return ""
-    note = f'<p class="note">All else on this page is of seed {seed}.</p>'
-    return tables.over_seeds(summaries) + note
+    of_one = f"The sentences above and the tables below are of seed {seed}."
+    return tables.over_seeds(summaries) + f'<p class="note">{of_one}</p>'
 
 
 def _sentence(branch: BranchSummary) -> str:
@@ -191,11 +205,15 @@ def _outcome(config: Mapping[str, Any], summary: Summary) -> list[str]:
     if summary.status == "interrupted":
         notes.append("This run was interrupted and can be resumed.")
     if summary.switch_step is None:
-        step = tables.text(summary.last_step)
-        threshold = tables.text(config.get("switch", {}).get("threshold"))
+        step, threshold = tables.text(summary.last_step), _threshold(config)
+        reason = (
+            f"up to step {step}, the moving average of the alignment did not pass "
+            f"{tables.text(threshold)}"
+        )
+        if threshold is None:
+            reason = f"the warm-up has come to step {step}"
         notes.append(
-            f"The switch has not come: up to step {step}, the moving average of the "
-            f"alignment did not pass {threshold}. There are no branches to compare and "
+            f"The switch has not come: {reason}. There are no branches to compare and "
             "there is no verdict."
         )
         if summary.status == "diverged":

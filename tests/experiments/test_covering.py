@@ -62,7 +62,7 @@ COVERING = [
     ("resnet8", "sam"),
     ("transformer", "muon"),
     ("gpt", "adamw"),
-    ("gpt", "rmsprop"),
+    ("mlp", "rmsprop"),
 ]
 
 PAIRS = list(itertools.product(TASKS, BASES))

@@ -83,8 +83,15 @@ def summarize(
     return summary.summarize(config, details, lines)
 
 
-def make_run(folder, lines, status="finished", switch_step=SWITCH, branches=FINISHED):
-    records.open_workdir(folder, CONFIG, ["main", "--config=<x>"])
+def make_run(
+    folder,
+    lines,
+    status="finished",
+    switch_step=SWITCH,
+    branches=FINISHED,
+    config=CONFIG,
+):
+    records.open_workdir(folder, config, ["main", "--config=<x>"])
     for line in lines:
         records.append_metrics(folder, line)
     records.write_status(folder, status, switch_step=switch_step, branches=branches)
@@ -214,7 +221,9 @@ def curve(axes, label):
 
 
 def test_loss_panel_draws_every_branch_from_the_switch_on():
-    axes = drawn(lambda axes: figures.draw_loss(axes, make_lines(), SWITCH))
+    axes = drawn(
+        lambda axes: figures.draw_loss(axes, [figures.Seed(make_lines(), SWITCH)])
+    )
     assert axes.get_yscale() == "log"
     warmup, dom = curve(axes, "warm-up"), curve(axes, "Dom")
     np.testing.assert_array_equal(warmup.get_xdata(), np.arange(0, 200, 10))
@@ -232,7 +241,8 @@ def test_long_branches_are_drawn_as_their_running_mean():
     lines = [make_line("plain", step, loss) for step, loss in enumerate(losses)]
     lines[500]["loss/full"] = math.nan
     smooth = curve(
-        drawn(lambda axes: figures.draw_loss(axes, lines, None)), "plain"
+        drawn(lambda axes: figures.draw_loss(axes, [figures.Seed(lines, None)])),
+        "plain",
     ).get_ydata()
     assert math.isnan(smooth[500])
     np.testing.assert_allclose(np.delete(smooth, 500), 2.0, atol=0.25)
@@ -241,15 +251,46 @@ def test_long_branches_are_drawn_as_their_running_mean():
 
 def test_alignment_panel_has_average_and_threshold():
     axes = drawn(
-        lambda axes: figures.draw_alignment(axes, make_lines(), SWITCH, 2, 0.95)
+        lambda axes: figures.draw_alignment(
+            axes, [figures.Seed(make_lines(), SWITCH)], 2, 0.95
+        )
     )
     assert set(curve(axes, "moving average").get_ydata()) == {0.5}
     assert set(curve(axes, "threshold 0.95").get_ydata()) == {0.95}
 
 
+def test_each_seed_has_its_curves_and_its_switch():
+    earlier = [{**line, "step": line["step"] - 10} for line in make_lines()]
+    seeds = [figures.Seed(make_lines(), SWITCH), figures.Seed(earlier, SWITCH - 10)]
+    axes = drawn(lambda axes: figures.draw_loss(axes, seeds))
+    color = figures.COLORS["dom"][0]
+    of_dom = [line for line in axes.lines if line.get_color() == color]
+    assert [line.get_xdata()[-1] for line in of_dom] == [400, 390]
+    _, labels = axes.get_legend_handles_labels()
+    assert labels == ["warm-up", "plain", "Dom", "Bulk"]
+    marks = {tuple(line.get_xdata()) for line in axes.lines if line.get_ls() == "--"}
+    assert marks == {(SWITCH, SWITCH), (SWITCH - 10, SWITCH - 10)}
+
+
+def test_a_switch_at_a_step_has_neither_average_nor_threshold(tmp_path):
+    axes = drawn(
+        lambda axes: figures.draw_alignment(
+            axes, [figures.Seed(make_lines(), SWITCH)], 2, None
+        )
+    )
+    assert axes.get_legend() is None
+    switch = {"threshold": 0.95, "step": 200}
+    make_run(tmp_path, make_lines(), config={**CONFIG, "switch": switch})
+    page = page_of(tmp_path)
+    assert "at a step that the configuration names" in page
+    assert "passes the threshold" not in page
+
+
 def test_spectrum_panel_colours_the_first_k_and_leaves_out_what_is_not_positive():
     lines = make_lines()
-    axes = drawn(lambda axes: figures.draw_spectrum(axes, lines, SWITCH, 2))
+    axes = drawn(
+        lambda axes: figures.draw_spectrum(axes, figures.Seed(lines, SWITCH), 2)
+    )
     colours = [line.get_color() for line in axes.lines[:4]]
     tail, top = figures.COLORS["tail"][0], figures.COLORS["plain"][0]
     assert colours == [tail, tail, top, top]
@@ -262,7 +303,7 @@ def test_spectrum_panel_colours_the_first_k_and_leaves_out_what_is_not_positive(
 
 def test_svg_is_well_formed_and_takes_its_colours_from_the_page():
     def draw(axes):
-        figures.draw_loss(axes, make_lines(), SWITCH)
+        figures.draw_loss(axes, [figures.Seed(make_lines(), SWITCH)])
 
     svg = figures.panel_svg(draw, 'a "title"')
     assert ElementTree.fromstring(svg).get("aria-label") == 'a "title"'

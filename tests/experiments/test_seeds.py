@@ -60,7 +60,7 @@ def test_the_report_has_means_and_spreads(together):
     ]
     assert f"{np.mean(ends):.4g} ± {np.std(ends, ddof=1):.4g}" in page
     assert f"over {SEEDS} seeds, of which {SEEDS}" in page
-    assert "All else on this page is of seed 0" in page
+    assert "the tables below are of seed 0" in page
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
