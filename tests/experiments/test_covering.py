@@ -108,8 +108,7 @@ def assert_trains(model, optimizer, workdir):
 
 
 @pytest.mark.parametrize(("model", "optimizer"), COVERING)
-def test_a_covering_set_trains(model, optimizer, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+def test_a_covering_set_trains(model, optimizer, tmp_path):
     assert_trains(model, optimizer, tmp_path)
 
 
@@ -117,8 +116,7 @@ def test_a_covering_set_trains(model, optimizer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "optimizer"), [pair for pair in PAIRS if pair not in COVERING]
 )
-def test_all_pairs_train(model, optimizer, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+def test_all_pairs_train(model, optimizer, tmp_path):
     assert_trains(model, optimizer, tmp_path)
 
 
