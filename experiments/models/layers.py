@@ -151,7 +151,7 @@ def convolve_by_matmul(
 
     One multiplication of all patches, h w C numbers each, with the kernel. On a CPU
     that is as fast, and it stays so inside loops. There XLA takes the convolutions of a
-    derivative 30 to 50 times as long as elsewhere (jax-ml/jax issue 12868).
+    derivative tens of times as long as elsewhere (jax-ml/jax issue 12868).
 
     Raises:
       ValueError: if an option asks for dilation or groups.
