@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.dataset = "digits"
     # The first so many training examples, 0: all; they make up the training loss.
     config.task.num_train = 1500
-    # Keep the training examples in host memory or on disk, and read them as they are
+    # Keep the training examples in host memory, and move them to the device as they are
     # needed, examples_at_once for a pass over all.
     config.task.streamed = False
     # Images: each pixel shifted and scaled to mean 0 and variance 1.

@@ -17,7 +17,7 @@ from experiments.data.splits import Splits as Splits
 from experiments.data.streaming import Source as Source
 
 _STANDARDIZED = {"cifar10": True, "fashion_mnist": False, "mnist": False}
-"""Images that are read from disk, and whether they are standardized unless told."""
+"""Images from TensorFlow Datasets, and whether they are standardized unless told."""
 
 _LOADERS: Mapping[str, Callable[..., Splits]] = {
     "digits": images.load_digits,
@@ -88,8 +88,7 @@ def open_streamed(
 ) -> tuple[Source, Splits]:
     """Open a data set of `load` whose training examples are read when needed.
 
-    Images are read from disk, decoded and scaled each time; the others, which are small
-    or change as a whole, stay in host memory.
+    They are in host memory; images as bytes, which are scaled each time.
 
     Returns:
       The training examples, and splits with the first `num_kept` >= 1 of them alone.

@@ -72,18 +72,20 @@ def open_prepared(
     *,
     standardize: bool,
 ) -> tuple[Source, Splits]:
-    """Return the training images of `load_prepared` to be read as they are needed.
+    """Return the training images of `load_prepared`, scaled when they are needed.
 
-    The splits come with the first `num_kept` of them, and all of the test set.
+    They wait in host memory as bytes: decoding all of them takes as long as dozens of
+    passes. The splits come with the first `num_kept` of them, and all of the test set.
     """
     builder = open_builder(name, data_dir)
     available = builder.info.splits["train"].num_examples
     count = num_examples(name, num_train, available)
     pixels = _statistics(builder) if standardize else None
-    source = _source(builder, f"train[:{count}]", pixels)
+    in_memory = streaming.from_arrays(_read(_in_bytes(builder, f"train[:{count}]")))
+    source = _scaled(in_memory, pixels)
     splits = Splits(
         train=source.read(np.arange(min(num_kept, count))),
-        test=_read(_source(builder, "test", pixels)),
+        test=_read(_scaled(_in_bytes(builder, "test"), pixels)),
         num_classes=builder.info.features["label"].num_classes,
     )
     return source, splits
@@ -92,7 +94,7 @@ def open_prepared(
 def open_source(
     name: str, split: str, *, standardize: bool, data_dir: Folder = None
 ) -> Source:
-    """Return the images of a split to be read as they are needed, for `streaming`.
+    """Return the images of a split, read from disk as they are needed.
 
     They are those of `load_prepared`, which see.
 
@@ -106,23 +108,35 @@ def open_source(
       MissingDatasetError: the folder does not hold the data set.
     """
     builder = open_builder(name, data_dir)
-    return _source(builder, split, _statistics(builder) if standardize else None)
+    pixels = _statistics(builder) if standardize else None
+    return _scaled(_in_bytes(builder, split), pixels)
 
 
-def _source(builder: Any, split: str, pixels: PixelStatistics | None) -> Source:
+def _in_bytes(builder: Any, split: str) -> Source:
+    """Return a split on disk with its pixels as they are, uint8."""
+
     def collate(examples: Sequence[Mapping[str, Any]]) -> Data:
-        images = np.stack([example["image"] for example in examples])
         labels = [example["label"] for example in examples]
         return {
-            "inputs": (
-                images.astype(np.float32) / 255
-                if pixels is None
-                else statistics.standardize(images, pixels)
-            ),
+            "inputs": np.stack([example["image"] for example in examples]),
             "labels": np.array(labels, dtype=np.int32),
         }
 
     return streaming.from_examples(open_examples(builder, split), collate)
+
+
+def _scaled(source: Source, pixels: PixelStatistics | None) -> Source:
+    """Return a source of bytes with its pixels in [0, 1], or standardized."""
+
+    def read(indices: np.ndarray) -> Data:
+        data = source.read(indices)
+        if pixels is None:
+            inputs = data["inputs"].astype(np.float32) / 255
+        else:
+            inputs = statistics.standardize(data["inputs"], pixels)
+        return {**data, "inputs": inputs}
+
+    return source._replace(read=read)
 
 
 def _read(source: Source) -> Data:
@@ -147,11 +161,7 @@ def _statistics(builder: Any) -> PixelStatistics:
     count = builder.info.splits["train"].num_examples
 
     def compute() -> PixelStatistics:
-        def collate(examples: Sequence[Mapping[str, Any]]) -> Data:
-            return {"images": np.stack([example["image"] for example in examples])}
-
-        source = streaming.from_examples(open_examples(builder, "train"), collate)
-        chunks = streaming.chunks(source, _CHUNK_SIZE)
-        return statistics.of_images(chunk["images"] for chunk in chunks)
+        chunks = streaming.chunks(_in_bytes(builder, "train"), _CHUNK_SIZE)
+        return statistics.of_images(chunk["inputs"] for chunk in chunks)
 
     return statistics.cached(f"{builder.name}-{builder.version}-train{count}", compute)

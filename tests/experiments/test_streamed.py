@@ -124,7 +124,7 @@ def test_the_opened_examples_are_those_that_are_loaded():
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_images_are_opened_on_disk(name, tfds_data_dir):
+def test_opened_images_are_those_that_are_loaded(name, tfds_data_dir):
     source, splits = data.open_streamed(name, num_train=30, num_kept=3)
     loaded = data.load(name, num_train=30)
     assert source.num_examples == 30
