@@ -13,9 +13,11 @@ import pytest
 from experiments import records, train
 from tests.experiments.runs import lines_of, tiny_config, without_times
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference(tmp_path_factory, kept_programs):
     """The metrics of a run that nothing happened to."""
     workdir = tmp_path_factory.mktemp("runs") / "reference"
     train.run(tiny_config(), workdir)
@@ -49,7 +51,6 @@ def test_a_process_killed_outright_resumes_to_equal_metrics(reference, tmp_path)
     )
     environment = {
         **os.environ,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     }
     with subprocess.Popen(
