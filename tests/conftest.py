@@ -1,6 +1,11 @@
 """Fixtures for all tests."""
 
 import os
+
+# Threads of BLAS wait busily for each other: on loaded cores, `eigh` of a small matrix
+# takes a second instead of milliseconds. Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import jax
@@ -11,7 +16,7 @@ import pytest
 # tests start. Set JAX_DISABLE_MOST_OPTIMIZATIONS=0 to test fully optimized programs.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
     jax.config.update("jax_disable_most_optimizations", True)
-    fast = "--xla_cpu_parallel_codegen_split_count=1"
+    fast = "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_multi_thread_eigen=false"
     if jax.__version_info__ < (0, 11):  # where XLA still has its other code generator
         fast += " --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"

@@ -45,8 +45,9 @@ def test_hvp_equals_the_dense_product(name, jit, dtype):
 def test_hvp_equals_reverse_over_reverse_and_finite_differences(name):
     problem, params, data = problem_in(name, jnp.float64)
     v = random_direction(params)
-    found = zoo.to_vector(dominant.hvp(problem.loss_fn, params, v, data))
-    gradient = jax.grad(problem.loss_fn)
+    product = jax.jit(lambda params, v: dominant.hvp(problem.loss_fn, params, v, data))
+    found = zoo.to_vector(product(params, v))
+    gradient = jax.jit(jax.grad(problem.loss_fn))
 
     def slope(params):
         g = gradient(params, data)
@@ -61,7 +62,7 @@ def test_hvp_equals_reverse_over_reverse_and_finite_differences(name):
     )
     scale = np.linalg.norm(found)
     eps = np.finfo(np.float64).eps
-    reverse = zoo.to_vector(jax.grad(slope)(params))
+    reverse = zoo.to_vector(jax.jit(jax.grad(slope))(params))
     assert np.linalg.norm(found - reverse) <= ROUNDING * eps * scale
     difference = (ahead - behind) / (2 * h)
     assert np.linalg.norm(found - difference) <= 1000 * h**2 * scale
@@ -72,6 +73,7 @@ def test_products_may_be_vmapped_over_parameters(dtype):
     v = random_direction(params)
     many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), params)
 
+    @jax.jit
     def product(params):
         return dominant.hessian(problem.loss_fn)(params, data)(v)
 

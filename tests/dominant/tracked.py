@@ -68,6 +68,13 @@ def train(tx, num_steps, params=PARAMS, data=DATA, **extra):
     return params, states
 
 
+def expected_bulk_sgd(num_steps, start=PARAMS, spectrum=SPECTRUM):
+    """Where `bulk_sgd` leads, [8]: the top K coordinates stay, the others decay."""
+    start, spectrum = np.asarray(flat(start), np.float64), np.asarray(spectrum)
+    decayed = start * (1 - 0.1 * spectrum.astype(np.float64)) ** num_steps
+    return np.where(spectrum >= np.sort(spectrum)[-K], start, decayed)
+
+
 def types(state):
     def describe(leaf):
         return leaf.shape, leaf.dtype, leaf.weak_type

@@ -97,7 +97,8 @@ def matvec(matrix: jax.Array) -> Callable[[Any], Any]:
 def dense(operator: Callable[[Any], Any], template: Any) -> np.ndarray:
     """The matrix of an operator on trees, column by column."""
     n = sum(leaf.size for leaf in jax.tree.leaves(template))
-    return to_rows(jax.vmap(operator)(from_rows(np.eye(n), template))).T
+    columns = jax.jit(jax.vmap(operator))
+    return to_rows(columns(from_rows(np.eye(n), template))).T
 
 
 def subspace(

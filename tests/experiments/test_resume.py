@@ -18,9 +18,11 @@ from tests.experiments.runs import (
     without_times,
 )
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference(tmp_path_factory, kept_programs):
     """The metrics of a run that nothing happened to."""
     workdir = tmp_path_factory.mktemp("runs") / "reference"
     train.run(tiny_config(), workdir)

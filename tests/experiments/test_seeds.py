@@ -63,7 +63,7 @@ def test_the_report_has_means_and_spreads(together):
     assert "the tables below are of seed 0" in page
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [0, SEEDS - 1])
 def test_seeds_together_train_as_each_does_alone(seed, together, tmp_path):
     workdir, status = together
     config = seeds_config()

@@ -23,11 +23,13 @@ from experiments import (
 from experiments.tasks import make_task
 from tests.experiments.runs import lines_of, tiny_config, without_times
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 BRANCHES = ["warmup", "plain", "dom", "bulk"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, kept_programs):
     """A whole run: its folder and its status."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     return workdir, train.run(tiny_config(), workdir, ["the", "command"])
@@ -89,7 +91,8 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     def loss(x):
         return task.loss_fn(unravel(x), task.train)
 
-    values, vectors = np.linalg.eigh(np.asarray(jax.hessian(loss)(flat), np.float64))
+    hessian = np.asarray(jax.jit(jax.hessian(loss))(flat), np.float64)
+    values, vectors = np.linalg.eigh(hessian)
     values, vectors = values[::-1], vectors[:, ::-1]
     line = lines_of(workdir, "plain")[0]
     assert line["loss/full"] == pytest.approx(float(loss(flat)), rel=1e-5)
@@ -99,7 +102,7 @@ def test_measurements_are_those_of_the_logged_parameters(finished):
     hits = np.mean(np.argmax(np.asarray(logits), axis=1) == labels)
     assert line["accuracy/full"] == pytest.approx(hits)
     # chi_k is taken with the basis in use, at most one refresh interval old.
-    gradient = np.asarray(jax.grad(loss)(flat), np.float64)
+    gradient = np.asarray(jax.jit(jax.grad(loss))(flat), np.float64)
     chi = np.linalg.norm(vectors[:, :3].T @ gradient) / np.linalg.norm(gradient)
     assert line["alignment/gradient"] == pytest.approx(chi, abs=0.1)
     assert 0 <= line["subspace/steps_since_refresh"] < 5
@@ -168,8 +171,15 @@ def test_a_finished_run_is_left_as_it_is(finished):
 # --- endings --------------------------------------------------------------------------
 
 
-def test_divergence_ends_the_run_and_names_the_step(tmp_path):
+def short_config():
+    """Without the measurements that need a program of their own."""
     config = tiny_config()
+    config.measure.spectrum = config.measure.held_out = 0
+    return config
+
+
+def test_divergence_ends_the_run_and_names_the_step(tmp_path):
+    config = short_config()
     config.optimizer.learning_rate = 1e8
     status = train.run(config, tmp_path)
     assert status["status"] == "diverged"
@@ -187,7 +197,7 @@ def test_divergence_ends_the_run_and_names_the_step(tmp_path):
 
 
 def test_a_run_that_never_switches_says_so(tmp_path):
-    config = tiny_config()
+    config = short_config()
     config.switch.threshold = 0.999999
     status = train.run(config, tmp_path)
     assert status["status"] == "finished"
@@ -338,7 +348,7 @@ def test_configs_load_locked_and_survive_json(path):
 
 @pytest.mark.usefixtures("tfds_data_dir")
 def test_mnist_trains_from_tfds(tmp_path):
-    config = tiny_config()
+    config = short_config()
     config.task.dataset = "mnist"
     config.task.num_train = 200
     config.steps = 30
