@@ -209,6 +209,7 @@ def test_a_run_that_never_switches_says_so(tmp_path):
 def test_one_compiled_chunk_serves_all_branches_and_lines():
     """It is compiled ahead of time, for one signature."""
     config = tiny_config()
+    config.switch.min_steps = 40  # no chunk ends early
     task = make_task(config.task)
     made = programs.programs(config, task)
     state, compiled = made.initial_state(), None
