@@ -60,7 +60,9 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
     )
     going = over_members(steps.is_going, (0, axes_of_branch))
 
-    def take(name: str, record: Record, before: TrainState, data: tuple) -> Any:
+    def take(
+        name: str, record: Record, model_state: Any, memory: Any, data: tuple
+    ) -> tuple[Metrics, Any]:
         """Return one measurement's metrics and memory."""
         measurement = measurements.MEASUREMENTS[name]
 
@@ -68,9 +70,7 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
             setting = steps.setting(config, task, model_state, *data)
             return measurement.take(record, setting, memory)
 
-        return over_members(of_member, 0)(
-            record, before.model_state, before.memories.get(name, ())
-        )
+        return over_members(of_member, 0)(record, model_state, memory)
 
     def chunk(
         state: TrainState,
@@ -89,11 +89,12 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
             state, record = step(before, branch, i == 0, train)
             taken = {}
             for name in metrics:
+                # Of the memories none but the operand: it is changed in place, and a
+                # second one in use would have to be a copy, at each step.
+                def measure(operand: Any, name: str = name) -> Any:
+                    _, memory = operand
+                    return take(name, record, before.model_state, memory, (train, test))
 
-                def measure(_: Any, name: str = name) -> Any:
-                    return take(name, record, before, (train, test))
-
-                # Not a `cond`, which would copy the memories at each step.
                 memory = state.memories.get(name, ())
                 is_due = (i == 0) & due[name]
                 taken[name] = do_if(is_due, measure, (metrics[name], memory))
@@ -104,7 +105,13 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
         def blank(state: TrainState, train: Any, test: Any) -> dict[str, Metrics]:
             _, record = step(state, branch, jnp.ones((), bool), train)
             return {
-                name: take(name, record, state, (train, test))[0]
+                name: take(
+                    name,
+                    record,
+                    state.model_state,
+                    state.memories.get(name, ()),
+                    (train, test),
+                )[0]
                 for name in measurements.chosen(config)
             }
 
