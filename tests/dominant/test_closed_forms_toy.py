@@ -160,7 +160,7 @@ def test_toy_bulk_is_deterministic_from_the_valley_floor():
     assert np.max(np.abs(np.asarray(last["x"]))) <= 1e-10
 
 
-def test_toy_bulk_from_a_noisy_point_has_a_floor():
+def test_toy_bulk_from_a_noisy_point_has_a_floor(unoptimized):
     """E y_t = (1 - rate)^t y_0, and Var y tends to 10^4 rate x_0^2 / (2 - rate)."""
     rate, steps, x0, y0 = 5e-2, 20, 0.03, 2.0
     last, _ = simulate_toy(
