@@ -32,3 +32,15 @@ def strict():
 def counter():
     """A curvature that counts the products executed with it."""
     return Counter()
+
+
+@pytest.fixture
+def unoptimized():
+    """Compile each operation as it is written, for what holds to the last bit.
+
+    An optimized program may round x - y * z once, or divide by a reciprocal.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

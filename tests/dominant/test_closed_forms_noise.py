@@ -137,7 +137,7 @@ def test_dom_freezes_the_bulk_and_reaches_its_noise_floor():
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_projections_with_an_exact_basis_freeze_bit_for_bit(precision):
+def test_projections_with_an_exact_basis_freeze_bit_for_bit(precision, unoptimized):
     with jax.enable_x64(precision == "float64"):
         like, subspace = exact_split(jnp.dtype(precision))
         start = zoo.to_tree(np.random.default_rng(0).standard_normal(8), like)

@@ -1,4 +1,4 @@
-"""When one step aligns, helps or hurts; and when the papers' warm-up ends."""
+"""When one step aligns the gradient, and when it helps or hurts."""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,7 @@ from tests.dominant.quadratics import (
     K,
     N,
     Quadratic,
-    exact_split,
 )
-
-# --- the threshold of one step ---
 
 
 def one_step(problem, side, rate, start, noise):
@@ -117,30 +114,3 @@ def test_dom_step_is_worth_nothing_at_dominant_stationarity():
     before = float(problem.loss_fn(problem.params(start), problem.data()))
     after, _, _ = one_step(problem, "dom", RATE, start, noise)
     assert abs(after - before) <= 1e-11 * before
-
-
-# --- the papers' switch rule ---
-
-
-@pytest.mark.parametrize(
-    ("chi", "switch"), [(1.0, 29), (0.99, 31), (0.97, 37), (0.96, 44)]
-)
-def test_warm_up_ends_at_the_update_that_the_average_predicts(chi, switch):
-    """Started at 0, at a constant chi: ceil(log(1 - 0.95 / chi) / log 0.9)."""
-    assert switch == int(np.ceil(np.log(1 - 0.95 / chi) / np.log(0.9)))
-    with jax.enable_x64(True):
-        like, subspace = exact_split(jnp.float64)
-        gradient = {
-            "sharp": jnp.asarray([chi, 0, 0]),
-            "flat": jnp.sqrt(1 - chi**2) * jnp.asarray([1.0, 0, 0, 0, 0]),
-        }
-        tx = dominant.after_alignment(dominant.dom_project(), threshold=0.95, decay=0.9)
-
-        def step(state, _):
-            _, state = tx.update(
-                gradient, state, like, subspace=subspace, gradient=gradient
-            )
-            return state, state.engaged
-
-        _, engaged = jax.lax.scan(step, tx.init(like), None, length=60)
-    np.testing.assert_array_equal(engaged, np.arange(1, 61) >= switch)

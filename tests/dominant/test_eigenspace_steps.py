@@ -54,8 +54,11 @@ def solve_outside(matrix, products, start=None, *, block_size, max_matvecs=900):
     return steps.finish(state)
 
 
-@pytest.mark.parametrize("block_size", [1, 3, K])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "block_size"),
+    [*((name, 3) for name in NAMES)]
+    + [(name, size) for name in ("gapped", "rank-2", "ring") for size in (1, K)],
+)
 def test_products_from_outside_give_the_eigenspace(name, block_size):
     matrix = zoo.matrix(name, zoo.LARGE)
     products = Streamed(matrix)

@@ -93,8 +93,12 @@ def test_bfloat16_updates_keep_their_dtype(basis, subspace, updates):
 # --- after_alignment ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chi", [1.0, 0.99, 0.97, 0.96])
-def test_switch_comes_when_the_moving_average_passes(chi, basis, subspace):
+@pytest.mark.parametrize(
+    ("chi", "expected"), [(1.0, 29), (0.99, 31), (0.97, 37), (0.96, 44)]
+)
+def test_switch_comes_when_the_moving_average_passes(chi, expected, basis, subspace):
+    """At a constant chi, at update ceil(log(1 - 0.95 / chi) / log 0.9)."""
+    assert expected == int(np.ceil(np.log(1 - 0.95 / chi) / np.log(0.9)))
     outside = np.linalg.svd(basis.T)[2][-1]
     gradient = tree(chi * basis[:, 0] + np.sqrt(1 - chi**2) * outside)
     tx = dominant.after_alignment(optax.scale(0.0))
@@ -108,9 +112,7 @@ def test_switch_comes_when_the_moving_average_passes(chi, basis, subspace):
 
     _, (engaged, norms) = jax.jit(lambda s: jax.lax.scan(step, s, length=60))(state)
     # Updates are numbered from 1; e_0 = 0.
-    expected = int(np.ceil(np.log(1 - 0.95 / chi) / np.log(0.9)))
-    assert int(np.argmax(engaged)) + 1 == expected
-    assert np.all(engaged[expected - 1 :])
+    np.testing.assert_array_equal(engaged, np.arange(1, 61) >= expected)
     # From that very update on the inner transformation acts.
     np.testing.assert_array_equal(norms[expected - 1 :], 0)
     np.testing.assert_allclose(norms[: expected - 1], 1, rtol=1e-5)

@@ -52,13 +52,6 @@ def test_projections_are_complementary_orthogonal_projections(dtype):
     assert abs(np.trace(p) - K) <= ROUNDING * K * eps_of(dtype)
 
 
-def test_projecting_the_rejected_part_gives_nothing(dtype):
-    subspace, v = subspace_of(dtype), vector_tree(dtype)
-    rest = dominant.project(dominant.reject(v, subspace), subspace)
-    length = np.linalg.norm(zoo.to_vector(v))
-    assert np.linalg.norm(zoo.to_vector(rest)) <= ROUNDING * eps_of(dtype) * length
-
-
 def test_projections_do_not_depend_on_the_choice_of_basis(dtype):
     rows = zoo.random_rows(3, N, 0)
     rotation = Rotation.from_euler("xyz", [0.3, -1.2, 2.0]).as_matrix()

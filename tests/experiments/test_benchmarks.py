@@ -246,8 +246,6 @@ def test_slope_of_a_power_law():
 
 
 def test_quick_run_reports_every_solver(tmp_path, monkeypatch):
-    # Most of the time is compilation.
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setattr(
         main, "version", lambda package: None if package == "torch" else "1.0"
     )

@@ -7,11 +7,6 @@ import pytest
 from experiments.benchmarks import engine, products, tracking
 
 
-@pytest.fixture(autouse=True)
-def _fast_compilation(monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-
 @pytest.mark.slow
 def test_tracking_is_measured_and_compared_with_exact_bases(tmp_path, monkeypatch):
     """A minute of compilation: six programs with a solver in each."""
