@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.num_train = 5000
     config.task.model = "cnn"
     config.optimizer.learning_rate = 0.001
-    # Activations of both convolutions for so many images take about 1 GB.
+    # Bounds the memory of activations and of patches, on a CPU, in full passes.
     config.examples_at_once = 2500
     # Criteria of ours, wider than the MLP's: these tasks learn more slowly.
     config.claims.plain.max_ratio = config.claims.bulk.max_ratio = 0.93

@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.pool = "all"
     config.optimizer.learning_rate = 0.001
     config.subspace.k = 2
-    # Hidden activations of so many sentences take about 0.2 GB.
+    # Bounds the memory of activations in full passes.
     config.examples_at_once = 250
     # Criteria of ours, wider than the MLP's: these tasks learn more slowly.
     config.claims.plain.max_ratio = config.claims.bulk.max_ratio = 0.85

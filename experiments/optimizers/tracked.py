@@ -89,10 +89,16 @@ def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
 
 
 def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
-    """Return the Hessian of the training loss, in chunks where the config says so."""
+    """Return the Hessian of the training loss, in chunks where its data are too many.
+
+    The chunks of a source are none too many: each is a matter of its own.
+    """
     hessian = dominant.hessian(task.loss_fn)
-    at_once = config.examples_at_once
-    return dominant.in_batches(hessian, at_once) if at_once else hessian
+    at_once, count = config.examples_at_once, config.subspace.num_examples
+    if not count and task.source is None:
+        count = task.num_train
+    # A product in chunks takes the gradient anew: not where one chunk is all there is.
+    return dominant.in_batches(hessian, at_once) if 0 < at_once < count else hessian
 
 
 def curvature_data(config: ml_collections.ConfigDict, task: Task, train: Any) -> Any:

@@ -125,6 +125,31 @@ def test_the_subspace_fields_reach_the_tracker(monkeypatch):
     assert seen["axis_name"] == "seeds"
 
 
+@pytest.mark.parametrize(
+    ("at_once", "num_examples", "in_chunks"),
+    [(0, 0, False), (4, 0, True), (15, 0, False), (4, 6, True), (6, 6, False)],
+)
+def test_the_curvature_is_in_chunks_where_its_data_are_too_many(
+    at_once, num_examples, in_chunks
+):
+    config, task = make_config(), quadratic()
+    config.examples_at_once = at_once
+    config.subspace.num_examples = num_examples
+    data = optimizers.curvature_data(config, task, task.train)
+    assert len(data) == (num_examples or NUM_PARAMETERS)
+
+    def product(params, v):
+        return optimizers.curvature(config, task)(params, data)(v)
+
+    v = tree(np.ones(NUM_PARAMETERS))
+    factors = np.asarray(data, np.float64)
+    expected = factors.T @ (factors @ flat(v)) / len(factors)
+    result = flat(jax.jit(product)(tree(PARAMS), v))
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    jaxpr = str(jax.make_jaxpr(product)(tree(PARAMS), v))
+    assert ("while" in jaxpr or "scan" in jaxpr) == in_chunks
+
+
 # --- refusals -------------------------------------------------------------------------
 
 
