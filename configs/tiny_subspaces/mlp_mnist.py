@@ -13,7 +13,7 @@ Passes when, from the switch to step 20,000, the loss of SGD and Bulk-SGD falls 
 most 0.6 of what it was, Dom-SGD's stays at 0.95 or more, and Bulk is within 25 % of
 SGD. It does: 0.42 (SGD), 0.999 (Dom), 0.41 (Bulk), in about an hour on two shared
 AMD EPYC cores. With --config.subspace.refresh_every=0, that is adaptive refreshes, the
-losses are the same after 8 minutes, but Bulk-SGD's chi_10 is not: see docs/tracking.md.
+losses are the same after 6 minutes, but Bulk-SGD's chi_10 is not: see docs/tracking.md.
 """
 
 import ml_collections
