@@ -170,7 +170,8 @@ def after_alignment(
         num_updates = optax.safe_increment(state.num_updates)
         engaged = state.engaged | ((average > threshold) & (num_updates >= min_steps))
 
-        def apply(updates: Any, inner_state: Any) -> tuple[Any, Any]:
+        def apply(operand: tuple[Any, Any]) -> tuple[Any, Any]:
+            updates, inner_state = operand
             return inner.update(
                 updates,
                 inner_state,
@@ -180,12 +181,8 @@ def after_alignment(
                 **extra,
             )
 
-        def skip(updates: Any, inner_state: Any) -> tuple[Any, Any]:
-            return updates, inner_state
-
-        updates, inner_state = jax.lax.cond(
-            engaged, apply, skip, updates, state.inner_state
-        )
+        operand = (updates, state.inner_state)
+        updates, inner_state = pytrees.do_if(engaged, apply, operand)
         return updates, AfterAlignmentState(inner_state, average, engaged, num_updates)
 
     return optax.GradientTransformationExtraArgs(init, update)

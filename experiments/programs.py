@@ -9,6 +9,7 @@ their data order, and the step at which they switch. A member that has come to i
 stays as it is while the others go on.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -56,9 +57,11 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
 
     axes_of_branch = Branch(None, None, None, 0)
     step = over_members(
-        lambda *args: _step(config, task, *args), (0, axes_of_branch, None, None)
+        lambda *args: _step(config, task, *args), (0, 0, axes_of_branch, None, None)
     )
+    full_pass = over_members(lambda *args: _full(config, task, *args), (0, None))
     going = over_members(steps.is_going, (0, axes_of_branch))
+    checked = over_members(steps.checked, (0,))
 
     def take(
         name: str, record: Record, model_state: Any, memory: Any, data: tuple
@@ -73,7 +76,7 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
         return over_members(of_member, 0)(record, model_state, memory)
 
     def chunk(
-        state: TrainState,
+        start: TrainState,
         branch: Branch,
         num_steps: jax.Array,
         due: dict[str, jax.Array],
@@ -81,29 +84,38 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
         test: Any,
     ) -> tuple[TrainState, dict[str, Metrics]]:
         def unfinished(carry: tuple) -> jax.Array:
-            i, state, _ = carry
+            i, state, *_ = carry
             return (i < num_steps) & jnp.any(going(state, branch))
 
-        def body(carry: tuple) -> tuple:
-            i, before, metrics = carry
-            state, record = step(before, branch, i == 0, train)
-            taken = {}
+        def measure(record: Record, operand: tuple[dict, dict]) -> tuple[dict, dict]:
+            metrics, memories = map(dict, operand)
             for name in metrics:
-                # Of the memories none but the operand: it is changed in place, and a
-                # second one in use would have to be a copy, at each step.
-                def measure(operand: Any, name: str = name) -> Any:
+
+                def one(operand: Any, name: str = name) -> Any:
                     _, memory = operand
-                    return take(name, record, before.model_state, memory, (train, test))
+                    return take(name, record, start.model_state, memory, (train, test))
 
-                memory = state.memories.get(name, ())
-                is_due = (i == 0) & due[name]
-                taken[name] = do_if(is_due, measure, (metrics[name], memory))
-            memories = {name: taken[name][1] for name in state.memories}
-            metrics = {name: values for name, (values, _) in taken.items()}
-            return i + 1, state._replace(memories=memories), metrics
+                operand = (metrics[name], memories.get(name, ()))
+                metrics[name], memory = do_if(due[name], one, operand)
+                if name in memories:
+                    memories[name] = memory
+            return metrics, memories
 
-        def blank(state: TrainState, train: Any, test: Any) -> dict[str, Metrics]:
-            _, record = step(state, branch, jnp.ones((), bool), train)
+        def body(carry: tuple) -> tuple:
+            i, state, full, metrics = carry
+            state, full, record = step(state, full, branch, i == 0, train)
+            # What is measured is the first step. In this form the loop keeps one copy
+            # of the params there, and changes params and memories in place.
+            record = record._replace(params=start.params)
+            metrics, memories = do_if(
+                i == 0,
+                functools.partial(measure, record),
+                (metrics, state.memories),
+            )
+            return i + 1, state._replace(memories=memories), full, metrics
+
+        def blank(state: TrainState, full: Full, train: Any, test: Any) -> Any:
+            _, _, record = step(state, full, branch, jnp.ones((), bool), train)
             return {
                 name: take(
                     name,
@@ -115,11 +127,11 @@ def programs(config: ml_collections.ConfigDict, task: Task) -> Programs:
                 for name in measurements.chosen(config)
             }
 
-        shapes = jax.eval_shape(blank, state, train, test)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        start = (jnp.zeros_like(num_steps), state, zeros)
-        _, state, metrics = jax.lax.while_loop(unfinished, body, start)
-        return state, metrics
+        full = _zeros(full_pass, start, train)
+        metrics = _zeros(blank, start, full, train, test)
+        carry = (jnp.zeros_like(num_steps), start, full, metrics)
+        _, state, _, metrics = jax.lax.while_loop(unfinished, body, carry)
+        return checked(state), metrics
 
     def initial_state() -> TrainState:
         seeds = config.seed + jnp.arange(config.seeds, dtype=jnp.int32)
@@ -142,10 +154,11 @@ def _step(
     config: ml_collections.ConfigDict,
     task: Task,
     state: TrainState,
+    full: Full,
     branch: Branch,
     measured: jax.Array,
     train: Any,
-) -> tuple[TrainState, Record]:
+) -> tuple[TrainState, Full, Record]:
     """Take one member's next step; with several, leave one as it is that has ended."""
     many = config.seeds > 1
     axis_name = _SEEDS if many else None
@@ -159,17 +172,7 @@ def _step(
     looked_at = measured
     if optimizers.switches_by_rule(config):
         looked_at |= branch.is_warmup
-
-    def full(of_batch: Full) -> Full:
-        def whole() -> Full:
-            (loss, scores), gradient = mean_over(
-                lambda data: scores_and_gradient(at_state, state.params, data),
-                train,
-                config.examples_at_once,
-            )
-            return Full(loss, gradient, scores)
-
-        return jax.lax.cond(looked_at, whole, lambda: of_batch)
+    full = do_if(looked_at, lambda _: _full(config, task, state, train), full)
 
     def update(*args: Any, **extra: Any) -> tuple[Any, Any]:
         return tx.update(
@@ -181,7 +184,26 @@ def _step(
 
     batch = steps.next_batch(config, task, state, train)
     new, record = steps.take_step(at_state, state, batch, full, update)
-    return (_unless(going, new, state) if many else new), record
+    return (_unless(going, new, state) if many else new), full, record
+
+
+def _full(
+    config: ml_collections.ConfigDict, task: Task, state: TrainState, train: Any
+) -> Full:
+    """Return the full loss, its gradient and the scores at a member's params."""
+    at_state = task.at(state.model_state)
+    (loss, scores), gradient = mean_over(
+        lambda data: scores_and_gradient(at_state, state.params, data),
+        train,
+        config.examples_at_once,
+    )
+    return Full(loss, gradient, scores)
+
+
+def _zeros(function: Callable, *arguments: Any) -> Any:
+    """Return zeros of the shapes that a function returns."""
+    shapes = jax.eval_shape(function, *arguments)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _unless(going: jax.Array, new: TrainState, old: TrainState) -> TrainState:

@@ -27,7 +27,8 @@ class TrainState(NamedTuple):
     seed: int32. step: int32, steps taken. model_state: statistics of the network, if it
     keeps any. order: [N] int32, this epoch's permutation of the examples, or () where
     there are no epochs. memories: what measurements keep, by their names. diverged_at:
-    int32, the first step that met non-finite numbers, or NOT_DIVERGED.
+    int32, the first step that starts from, or meets, numbers that are not finite, or
+    NOT_DIVERGED.
     """
 
     seed: jax.Array
@@ -54,9 +55,10 @@ class Branch(NamedTuple):
 
 
 class Full(NamedTuple):
-    """The full training loss at the params, its gradient, and the task's other scores.
+    """The full training loss, its gradient, and the task's other scores by name.
 
-    Or what stands in for them where nobody looks.
+    At the params of the step where somebody looks at them; else at those of an earlier
+    one in the same chunk.
     """
 
     loss: jax.Array
@@ -108,11 +110,21 @@ def is_going(state: TrainState, branch: Branch) -> jax.Array:
     return healthy & ~ended
 
 
+def checked(state: TrainState) -> TrainState:
+    """Return the state, diverged if its params are not finite.
+
+    For the end of a chunk: within one, the next step's loss shows it.
+    """
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]
+    known = (state.diverged_at != NOT_DIVERGED) | jnp.all(jnp.stack(finite))
+    return state._replace(diverged_at=jnp.where(known, state.diverged_at, state.step))
+
+
 def take_step(
     task: Task,
     state: TrainState,
     batch: Any,
-    full: Callable[[Full], Full],
+    full: Full,
     update: Callable[..., tuple[Any, Any]],
 ) -> tuple[TrainState, Record]:
     """Take a step.
@@ -121,8 +133,8 @@ def take_step(
       task: at any model state.
       state: before the step.
       batch: its examples.
-      full: returns the full loss and gradient, or its argument, which has those of the
-        batch, where nobody looks at them.
+      full: the full loss and gradient; read by the switch's rule, the record, and the
+        tracker's `alignment_change`.
       update: `(batch_gradient, opt_state, params, *, gradient, grad_fn)`, as that of
         `optimizers.tracked_optimizer`.
     """
@@ -133,29 +145,27 @@ def take_step(
     (batch_loss, model_state), batch_gradient = jax.value_and_grad(
         batch_loss_fn, has_aux=True
     )(state.params)
-    whole = full(Full(batch_loss, batch_gradient, task.no_scores()))
     updates, opt_state = update(
         batch_gradient,
         state.opt_state,
         state.params,
-        gradient=whole.gradient,
+        gradient=full.gradient,
         grad_fn=lambda params, _: jax.grad(batch_loss_fn, has_aux=True)(params)[0],
     )
     record = Record(
         step=state.step,
         key=_key(state, _PROBE_STREAM, state.step),
         params=state.params,
-        loss=whole.loss,
-        gradient=whole.gradient,
-        scores=whole.scores,
+        loss=full.loss,
+        gradient=full.gradient,
+        scores=full.scores,
         batch_loss=batch_loss,
         batch_gradient=batch_gradient,
         updates=updates,
         tracker=opt_state,
         average=optimizers.switch_state(opt_state).average,
     )
-    healthy = jnp.isfinite(batch_loss) & jnp.isfinite(optax.tree.norm(updates))
-    healthy &= opt_state.failed_refreshes == 0
+    healthy = jnp.isfinite(batch_loss) & (opt_state.failed_refreshes == 0)
     new = state._replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

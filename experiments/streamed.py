@@ -66,6 +66,7 @@ class _Chunk:
         measure = functools.partial(_measure, config, task)
         self._measure = jax.jit(measure, static_argnums=0)
         self._going = jax.jit(steps.is_going)
+        self._checked = jax.jit(steps.checked, donate_argnums=0)
         self._full = _FullPass(config, task, source)
         self._batches = _Batches(source, config.batch_size, config.seed)
         self._by_rule = optimizers.switches_by_rule(config)
@@ -83,6 +84,7 @@ class _Chunk:
         test: Any,
     ) -> tuple[TrainState, dict[str, Metrics]]:
         metrics: dict[str, Metrics] = {}
+        full = None  # until the first step, which is a measured one
         decides = self._by_rule and bool(branch.is_warmup)
         for i in range(int(num_steps)):
             if not self._going(state, branch):
@@ -90,16 +92,17 @@ class _Chunk:
             refresher = self._refresher
             if refresher is not None and not refresher.is_due(state):
                 refresher = None
-            whole = self._full(state) if i == 0 or refresher or decides else None
-            if refresher and whole:
-                state = refresher.refreshed(state, whole.gradient)
+            if full is None or refresher or decides:
+                full = self._full(state)
+            if refresher:
+                state = refresher.refreshed(state, full.gradient)
             batch = self._batches.at(int(state.step))
-            arguments = (branch, batch, whole, (train, test))
+            arguments = (branch, batch, full, (train, test))
             if i:
                 state = self._step(state, *arguments)
             else:
                 state, metrics = self._measured_step(due, state, *arguments)
-        return state, metrics
+        return self._checked(state), metrics
 
     def _measured_step(
         self, due: dict[str, Any], state: TrainState, *arguments: Any
@@ -123,10 +126,9 @@ def _take_step(
     state: TrainState,
     branch: Branch,
     batch: Any,
-    whole: Full | None,
+    full: Full,
     data: tuple[Any, Any],
 ) -> tuple[TrainState, Record]:
-    """Take a step; `whole` is None where nobody looks at it."""
     at_state, (train, _) = task.at(state.model_state), data
     weights = (branch.dom, branch.bulk)
     if config.subspace.num_examples:
@@ -135,9 +137,6 @@ def _take_step(
         update: Callable = functools.partial(tx.update, curvature_data=on)
     else:
         update = optimizers.stepwise_optimizer(config, *weights).update
-
-    def full(of_batch: Full) -> Full:
-        return of_batch if whole is None else whole
 
     return steps.take_step(at_state, state, batch, full, update)
 

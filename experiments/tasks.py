@@ -55,10 +55,6 @@ class Task(NamedTuple):
         outputs = self.predict_fn(params, data)
         return loss, {"accuracy": self.accuracy_fn(outputs, data)}
 
-    def no_scores(self) -> dict[str, jax.Array]:
-        """Return NaN for each of the `scores` beside the loss."""
-        return {} if self.accuracy_fn is None else {"accuracy": jnp.full((), jnp.nan)}
-
     def at(self, model_state: Any) -> "Task":
         """Return the task with its functions at a model state, in evaluation mode."""
         return self if self.bind is None else self.bind(model_state)

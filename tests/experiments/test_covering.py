@@ -125,7 +125,9 @@ def one_step(config, task, seed, batch):
     state = steps.initial_state(config, task, seed)
     dom, bulk = (jnp.float32(weight) for weight in (0.5, 1.5))
     update = optimizers.stepwise_optimizer(config, dom, bulk).update
-    new, _ = steps.take_step(task, state, batch, lambda whole: whole, update)
+    loss, gradient = jax.value_and_grad(task.loss_fn)(state.params, batch)
+    full = steps.Full(loss, gradient, {})
+    new, _ = steps.take_step(task, state, batch, full, update)
     return state, new
 
 

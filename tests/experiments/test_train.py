@@ -196,6 +196,21 @@ def test_divergence_ends_the_run_and_names_the_step(tmp_path):
     assert report.write_report(tmp_path).exists()
 
 
+def test_params_that_are_not_finite_after_the_last_step_are_seen():
+    """No next loss shows them."""
+    config = short_config()
+    task = make_task(config.task)
+    state = steps.initial_state(config, task, jnp.int32(0))
+    state = state._replace(step=jnp.int32(7))
+    bad = state._replace(
+        params=jax.tree.map(lambda p: p.at[-1].set(jnp.inf), state.params)
+    )
+    assert steps.checked(state).diverged_at == steps.NOT_DIVERGED
+    assert steps.checked(bad).diverged_at == 7
+    known = bad._replace(diverged_at=jnp.int32(5))
+    assert steps.checked(known).diverged_at == 5
+
+
 def test_a_run_that_never_switches_says_so(tmp_path):
     config = short_config()
     config.switch.threshold = 0.999999
