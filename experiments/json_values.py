@@ -41,10 +41,24 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def write_file(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object; a reader, or a crash, never meets half of it."""
-    text = json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    try:
+        temporary.write_text(_text(value), encoding="utf-8")
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
+
+
+def overwrite_file(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object into a file's own blocks, where the disk has no others."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(_text(value))
+        file.truncate()
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

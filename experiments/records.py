@@ -11,6 +11,7 @@
 `experiments.json_values` says how NaN and infinities are written.
 """
 
+import errno
 import json
 import logging
 import os
@@ -143,6 +144,8 @@ def read_provenance(workdir: Location) -> list[dict[str, Any]]:
 def write_status(workdir: Location, status: str, **details: Any) -> None:
     """Replace the run's status; a reader never sees half of it.
 
+    On a full disk it is written over the old one instead.
+
     Args:
       workdir: the run's folder.
       status: one of `STATUSES`.
@@ -152,7 +155,13 @@ def write_status(workdir: Location, status: str, **details: Any) -> None:
         raise ValueError(
             f"unknown status {status!r}; known ones: {', '.join(STATUSES)}"
         )
-    json_values.write_file(Path(workdir) / "status.json", {"status": status, **details})
+    path, value = Path(workdir) / "status.json", {"status": status, **details}
+    try:
+        json_values.write_file(path, value)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not path.exists():
+            raise
+        json_values.overwrite_file(path, value)
 
 
 def read_status(workdir: Location) -> dict[str, Any]:

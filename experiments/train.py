@@ -174,7 +174,6 @@ class _Run:
             self._write_status("interrupted", branch=self.branch)
             return records.read_status(self.workdir)
         except BaseException as error:
-            # A full disk may refuse this too; the records of before are kept.
             self._write_status("interrupted", branch=self.branch, error=f"{error!r}")
             raise
         diverged = [

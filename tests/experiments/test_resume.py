@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -117,11 +118,15 @@ def test_a_run_told_to_end_saves_its_state_and_says_so(
 def test_a_full_disk_ends_the_run_with_its_status_and_data(
     reference, tmp_path, monkeypatch
 ):
-    def no_space():
+    def no_space(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def disk_is_full():
+        patch.setattr(Path, "write_text", no_space)
+        no_space()
+
     with monkeypatch.context() as patch:
-        at_line(patch, 9, no_space)
+        at_line(patch, 9, disk_is_full)
         with pytest.raises(OSError, match="No space left"):
             train.run(tiny_config(), tmp_path)
     status = records.read_status(tmp_path)
