@@ -1,0 +1,1 @@
+"""A paper's experiments, run in order, judged, and shown in one report."""
