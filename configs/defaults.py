@@ -18,6 +18,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Mini-batches: reshuffled each epoch, without replacement; what is left over at the
     # end of an epoch, less than one batch, is skipped.
     config.batch_size = 50
+    # In these steps, [first, last), the gradient of all training examples takes the
+    # place of a mini-batch's: gradient descent for a while. (): never.
+    config.noise_free_steps = ()
 
     # In passes over all of a data set (full gradient, curvature, test) so many examples
     # are worked on at once, which bounds memory; 0: all.
@@ -153,6 +156,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.drift = 0
     config.measure.descent = 0
     config.measure.trace = 0
+    config.measure.noise = 0
     config.measure.effective_sharpness = 0
 
     # Where logged lines go besides metrics.jsonl (docs/logging.md): event files for

@@ -172,6 +172,11 @@ def _step(
     looked_at = measured
     if optimizers.switches_by_rule(config):
         looked_at |= branch.is_warmup
+    if config.noise_free_steps:
+        noise_free = steps.is_noise_free(config, state.step)
+        if many:  # decided together, so that it stays a real branch
+            noise_free = jax.lax.pmax(noise_free.astype(jnp.int32), axis_name) > 0
+        looked_at |= noise_free
     full = do_if(looked_at, lambda _: _full(config, task, state, train), full)
 
     def update(*args: Any, **extra: Any) -> tuple[Any, Any]:
@@ -183,7 +188,7 @@ def _step(
         )
 
     batch = steps.next_batch(config, task, state, train)
-    new, record = steps.take_step(at_state, state, batch, full, update)
+    new, record = steps.take_step(config, at_state, state, batch, full, update)
     return (_unless(going, new, state) if many else new), full, record
 
 

@@ -120,7 +120,16 @@ def checked(state: TrainState) -> TrainState:
     return state._replace(diverged_at=jnp.where(known, state.diverged_at, state.step))
 
 
+def is_noise_free(config: ml_collections.ConfigDict, step: Any) -> Any:
+    """Return whether a step takes the gradient of all training examples."""
+    if not config.noise_free_steps:
+        return False
+    first, last = config.noise_free_steps
+    return (first <= step) & (step < last)
+
+
 def take_step(
+    config: ml_collections.ConfigDict,
     task: Task,
     state: TrainState,
     batch: Any,
@@ -130,11 +139,12 @@ def take_step(
     """Take a step.
 
     Args:
+      config: the whole config.
       task: at any model state.
       state: before the step.
       batch: its examples.
       full: the full loss and gradient; read by the switch's rule, the record, and the
-        tracker's `alignment_change`.
+        tracker's `alignment_change`, and where the step is noise-free.
       update: `(batch_gradient, opt_state, params, *, gradient, grad_fn)`, as that of
         `optimizers.tracked_optimizer`.
     """
@@ -145,6 +155,13 @@ def take_step(
     (batch_loss, model_state), batch_gradient = jax.value_and_grad(
         batch_loss_fn, has_aux=True
     )(state.params)
+    if config.noise_free_steps:
+        noise_free = is_noise_free(config, state.step)
+        batch_gradient = jax.tree.map(
+            lambda g, of_batch: jnp.where(noise_free, g, of_batch),
+            full.gradient,
+            batch_gradient,
+        )
     updates, opt_state = update(
         batch_gradient,
         state.opt_state,

@@ -69,6 +69,7 @@ class _Chunk:
         self._checked = jax.jit(steps.checked, donate_argnums=0)
         self._full = _FullPass(config, task, source)
         self._batches = _Batches(source, config.batch_size, config.seed)
+        self._config = config
         self._by_rule = optimizers.switches_by_rule(config)
         self._refresher = None
         if not config.subspace.num_examples:
@@ -92,7 +93,8 @@ class _Chunk:
             refresher = self._refresher
             if refresher is not None and not refresher.is_due(state):
                 refresher = None
-            if full is None or refresher or decides:
+            noise_free = steps.is_noise_free(self._config, int(state.step))
+            if full is None or refresher or decides or noise_free:
                 full = self._full(state)
             if refresher:
                 state = refresher.refreshed(state, full.gradient)
@@ -138,7 +140,7 @@ def _take_step(
     else:
         update = optimizers.stepwise_optimizer(config, *weights).update
 
-    return steps.take_step(at_state, state, batch, full, update)
+    return steps.take_step(config, at_state, state, batch, full, update)
 
 
 def _measure(

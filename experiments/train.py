@@ -103,10 +103,25 @@ def check(config: ml_collections.ConfigDict) -> None:
     for field in ("steps", "batch_size", "log_every", "checkpoint_every", "seeds"):
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
+    if config.noise_free_steps:
+        _check_noise_free(config)
     optimizers.check(config)
     if config.task.streamed:
         streamed.check(config)
     sinks.check(config)
+
+
+def _check_noise_free(config: ml_collections.ConfigDict) -> None:
+    steps = config.noise_free_steps
+    if len(steps) != 2 or not 0 <= steps[0] < steps[1]:
+        raise ValueError(
+            f"noise_free_steps must be (first, last), first < last, got {steps}."
+        )
+    if optimizers.is_full_batch(config.optimizer) or config.optimizer.sam_rho:
+        raise ValueError(
+            "noise_free_steps replaces a mini-batch's gradient: not with full batches, "
+            "nor with SAM, whose second gradient is the mini-batch's."
+        )
 
 
 def check_fit(config: ml_collections.ConfigDict, task: Task) -> None:

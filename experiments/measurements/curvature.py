@@ -129,6 +129,43 @@ def trace(record: Record, setting: Setting) -> Metrics:
     }
 
 
+def noise(record: Record, setting: Setting) -> Metrics:
+    """v^T Cov(g_B) v of the mini-batch gradient, along the basis and k random v.
+
+    Of batches of B out of N examples without replacement: Cov(g_B) = (N - B) / (N - 1)
+    / B times the covariance of the examples' gradients g_i, and v^T Cov(g_i) v is the
+    variance of <g_i, v>, a derivative of each example's loss along v. Random v are
+    uniform on the sphere. 2 k derivatives, each about half a product.
+    """
+    data = setting.curvature_data
+    count = jax.tree.leaves(data)[0].shape[0]
+    size = min(setting.config.batch_size, count)
+    factor = (count - size) / max(count - 1, 1) / size
+
+    def losses(params: Any) -> jax.Array:
+        def loss(example: Any) -> jax.Array:
+            return setting.task.loss_fn(
+                params, jax.tree.map(lambda x: x[None], example)
+            )
+
+        return jax.vmap(loss)(data)
+
+    def variance(v: Any) -> jax.Array:
+        v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, record.params)
+        return factor * jnp.var(jax.jvp(losses, (record.params,), (v,))[1])
+
+    def along_random(key: jax.Array) -> jax.Array:
+        v = optax.tree.random_like(key, record.params, jax.random.normal)
+        return variance(optax.tree.scale(1 / optax.tree.norm(v), v))
+
+    basis = record.subspace.basis
+    keys = jax.random.split(record.key, setting.config.subspace.k)
+    return {
+        "noise/along_basis": jax.lax.map(variance, basis),
+        "noise/along_random": jax.lax.map(along_random, keys),
+    }
+
+
 def effective_sharpness(record: Record, setting: Setting) -> Metrics:
     """lambda_1 of Adam's P^-1/2 H P^-1/2, P = sqrt(nu_hat) + eps, and its edge.
 

@@ -127,7 +127,7 @@ def one_step(config, task, seed, batch):
     update = optimizers.stepwise_optimizer(config, dom, bulk).update
     loss, gradient = jax.value_and_grad(task.loss_fn)(state.params, batch)
     full = steps.Full(loss, gradient, {})
-    new, _ = steps.take_step(task, state, batch, full, update)
+    new, _ = steps.take_step(config, task, state, batch, full, update)
     return state, new
 
 

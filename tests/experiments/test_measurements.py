@@ -187,6 +187,31 @@ def test_trace(case):
     )
 
 
+def test_noise_is_the_batch_gradients_covariance(case):
+    metrics, _ = take("noise", case)
+    record, setting, dense = case
+    flat, unravel = ravel_pytree(record.params)
+
+    def losses(x):
+        outputs = setting.task.predict_fn(unravel(x), setting.curvature_data)
+        errors = outputs - jax.nn.one_hot(setting.curvature_data["labels"], 10)
+        return 0.5 * jnp.sum(errors**2, axis=1)
+
+    gradients = np.asarray(jax.jit(jax.jacobian(losses))(flat), np.float64)
+    # Of the mean of B out of N draws without replacement (Cochran, 1977, theorem 2.2).
+    num, size = 60, setting.config.batch_size
+    covariance = np.cov(gradients.T) * (1 - size / num) / size
+    along = np.einsum("ki,ij,kj->k", dense["basis"], covariance, dense["basis"])
+    np.testing.assert_allclose(metrics["noise/along_basis"], along, rtol=1e-3)
+    random = [
+        ravel_pytree(optax.tree.random_like(key, record.params, jax.random.normal))[0]
+        for key in jax.random.split(record.key, K)
+    ]
+    random = np.stack([v / np.linalg.norm(v) for v in random])
+    along = np.einsum("ki,ij,kj->k", random, covariance, random)
+    np.testing.assert_allclose(metrics["noise/along_random"], along, rtol=1e-3)
+
+
 def test_spectrum_is_the_top_2k_and_starts_from_its_memory(case):
     record, setting, dense = case
     memory = MEASUREMENTS["spectrum"].no_memory(record.params, setting)

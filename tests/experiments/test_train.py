@@ -168,6 +168,30 @@ def test_a_finished_run_is_left_as_it_is(finished):
     assert records.read_metrics(workdir) == before
 
 
+def test_noise_free_steps_are_those_of_gradient_descent(tmp_path):
+    def losses(name, **fields):
+        config = short_config()
+        config.optimizer.momentum = 0.0
+        config.update_from_flattened_dict(fields)
+        train.run(config, tmp_path / name)
+        return [line["loss/full"] for line in records.read_metrics(tmp_path / name)]
+
+    found = losses("free", **{"optimizer.name": "sgd", "noise_free_steps": (0, 10**6)})
+    expected = losses("gd", **{"optimizer.name": "gd"})
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_noise_free_steps_that_cannot_be_are_refused():
+    config = short_config()
+    config.noise_free_steps = (5, 5)
+    with pytest.raises(ValueError, match="first < last"):
+        train.check(config)
+    config.noise_free_steps = (0, 5)
+    config.optimizer.sam_rho = 0.05
+    with pytest.raises(ValueError, match="SAM"):
+        train.check(config)
+
+
 # --- endings --------------------------------------------------------------------------
 
 
