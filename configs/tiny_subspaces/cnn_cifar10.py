@@ -21,6 +21,7 @@ can do, a shorter horizon with the curvature of 500 examples and a switch at a s
 import ml_collections
 
 from configs import defaults
+from configs.tiny_subspaces import small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -35,3 +36,16 @@ def get_config() -> ml_collections.ConfigDict:
     # Criteria of ours, wider than the MLP's: these tasks learn more slowly.
     config.claims.plain.max_ratio = config.claims.bulk.max_ratio = 0.93
     return config
+
+
+SCALES = {
+    "cpu": {
+        "steps": 2000,
+        "switch.step": 800,
+        "subspace.num_examples": 500,
+        "subspace.refresh_every": 100,
+        "log_every": 100,
+        "checkpoint_every": 500,
+    },
+    "ci": small.CNN,
+}

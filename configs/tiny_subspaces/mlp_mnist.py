@@ -19,6 +19,7 @@ losses are the same after 6 minutes, but Bulk-SGD's chi_10 is not: see docs/trac
 import ml_collections
 
 from configs import defaults
+from configs.tiny_subspaces import small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -32,3 +33,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 10
     config.measure.spectrum = config.measure.held_out = 100
     return config
+
+
+SCALES = {
+    "cpu": {
+        "subspace.refresh_every": 0,
+        "log_every": 50,
+        "measure.spectrum": 10,
+        "measure.held_out": 10,
+    },
+    "ci": small.MLP_BY_RULE,
+}

@@ -22,6 +22,7 @@ at a step:
 import ml_collections
 
 from configs import defaults
+from configs.tiny_subspaces import small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -38,3 +39,16 @@ def get_config() -> ml_collections.ConfigDict:
     # Criteria of ours, wider than the MLP's: these tasks learn more slowly.
     config.claims.plain.max_ratio = config.claims.bulk.max_ratio = 0.85
     return config
+
+
+SCALES = {
+    "cpu": {
+        "steps": 1000,
+        "switch.step": 400,
+        "subspace.num_examples": 100,
+        "subspace.refresh_every": 100,
+        "log_every": 100,
+        "checkpoint_every": 500,
+    },
+    "ci": small.TRANSFORMER,
+}

@@ -66,6 +66,7 @@ class Experiment(NamedTuple):
     name: of its config file, configs/PAPER/NAME.py, and of its folder.
     title: a few words. claims: what it answers to.
     judge: the numbers, from the runs. plots: the figures, from the runs.
+    run: does one of its runs in a folder and returns its status; None: `train.run`.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Experiment(NamedTuple):
     claims: tuple[Claim, ...]
     judge: Callable[[Runs], Sequence[Criterion]]
     plots: Callable[[Runs], Sequence[Plot]]
+    run: Callable[[Any, str], Mapping[str, Any]] | None = None
 
 
 def verdict(criteria: Iterable[Criterion]) -> str:

@@ -1,0 +1,25 @@
+"""P1-E10 and P1-R7: cross-entropy, with Bulk (Fig. 14).
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/cross_entropy
+
+The MLP of figure 1 with cross-entropy. Expected: after the switch Dom-SGD's loss rises,
+while SGD and Bulk-SGD learn.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "Cross-entropy: MLP on MNIST-5k"
+    config.task.loss = "cross_entropy"
+    config.subspace.refresh_every = 0
+    config.log_every = 50
+    config.measure.spectrum = 0
+    config.measure.held_out = 10
+    return config
+
+
+SCALES = {"cpu": {"steps": 8000}, "ci": small.MLP_BY_RULE}

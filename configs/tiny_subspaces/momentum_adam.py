@@ -1,0 +1,35 @@
+"""P1-E13: Dom and Bulk with momentum and with Adam (App. F).
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/momentum_adam
+
+The MLP of figure 1 with heavy ball (0.9) and with Adam (0.001); what is projected is the
+update, while the buffers see raw gradients. Expected: as in figure 1.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "Momentum and Adam: MLP on MNIST-5k"
+    config.subspace.refresh_every = 0
+    config.log_every = 50
+    config.measure.spectrum = 0
+    config.measure.held_out = 10
+    return config
+
+
+_OPTIMIZERS = [
+    {"optimizer.name": ("heavy_ball",), "optimizer.momentum": (0.9,)},
+    {"optimizer.name": ("adam",), "optimizer.learning_rate": (1e-3,)},
+]
+
+
+def get_grid() -> list[dict[str, tuple]]:
+    return _OPTIMIZERS
+
+
+SCALES = {"cpu": {"steps": 5000}, "ci": small.MLP_BY_RULE}
+GRIDS = {"ci": _OPTIMIZERS[:1]}

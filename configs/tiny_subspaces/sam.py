@@ -1,0 +1,29 @@
+"""P1-E7: SAM, Dom-SAM and Bulk-SAM (Fig. 10).
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/sam
+
+The MLP of figure 1 with SAM around SGD, radius 0.05 and 0.1; what is projected is SAM's
+update. Expected: Dom-SAM stalls, and Bulk-SAM learns at least as SAM does.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "SAM: MLP on MNIST-5k"
+    config.subspace.refresh_every = 0
+    config.log_every = 50
+    config.measure.spectrum = 0
+    config.measure.held_out = 10
+    return config
+
+
+def get_grid() -> dict[str, tuple]:
+    return {"optimizer.sam_rho": (0.05, 0.1)}
+
+
+SCALES = {"cpu": {"steps": 6000}, "ci": small.MLP_BY_RULE}
+GRIDS = {"ci": {"optimizer.sam_rho": (0.1,)}}

@@ -1,0 +1,90 @@
+"""Figures that many experiments share, from the lines of their runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.reproduction.experiment import Run
+from experiments.reproduction.judging import by_seed, series, summaries
+from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.summary import BRANCHES, WARMUP, lines_of_seed, of_branch
+
+NAMES: Mapping[str, str] = {
+    WARMUP: "warm-up",
+    "plain": "plain",
+    "dom": "Dom",
+    "bulk": "Bulk",
+    "interpolated": "interpolated",
+}
+
+
+def metric_curves(run: Run, metric: str, suffix: str = "") -> list[Curve]:
+    """Return a metric of the warm-up and of each branch, a curve a seed."""
+    curves = []
+    for part in (WARMUP, *BRANCHES):
+        for seed in seeds(run):
+            lines = of_branch(lines_of_seed(run.lines, seed), part)
+            x, y = series(lines, metric)
+            if x:
+                curves.append(Curve(NAMES[part] + suffix, x, y, part))
+    return curves
+
+
+def seeds(run: Run) -> Sequence[int]:
+    """Return the seeds of a run."""
+    first = run.config.get("seed", 0)
+    return range(first, first + run.config.get("seeds", 1))
+
+
+def switches(run: Run) -> list[Level]:
+    """Return a vertical line where each seed switched."""
+    steps = {summary.switch_step for summary in summaries(run)} - {None}
+    return [Level("switch", step, vertical=True) for step in sorted(steps)]  # type: ignore[type-var]
+
+
+def loss_plot(run: Run, title: str = "Loss", caption: str = "") -> Plot:
+    """Return the full training loss against the step."""
+    curves = metric_curves(run, "loss/full")
+    levels = switches(run)
+    return Plot(
+        title, "step", "full training loss", curves, levels, False, True, caption
+    )
+
+
+def alignment_plot(run: Run, title: str = "Alignment", caption: str = "") -> Plot:
+    """Return chi_k of the full gradient against the step, and its moving average."""
+    k = run.config["subspace"]["k"]
+    curves = metric_curves(run, "alignment/gradient")
+    for seed in seeds(run):
+        warmup = of_branch(lines_of_seed(run.lines, seed), WARMUP)
+        x, y = series(warmup, "alignment/average")
+        if x and run.config["switch"]["step"] <= 0:
+            curves.append(Curve("moving average", x, y, "average"))
+    return Plot(
+        title,
+        "step",
+        f"χ_{k} of the full gradient",
+        curves,
+        switches(run),
+        caption=caption,
+    )
+
+
+def spectrum_plot(run: Run, branch: str = "plain", caption: str = "") -> Plot:
+    """Return the top eigenvalues along a branch and its warm-up; the first k coloured."""
+    k = run.config["subspace"]["k"]
+    curves: list[Curve] = []
+    for lines in by_seed(run, branch)[:1]:
+        x, spectra = series(lines, "spectrum/eigenvalues")
+        columns: Sequence[Any] = list(zip(*spectra, strict=True)) if spectra else []
+        for i, values in enumerate(columns):
+            name = f"λ_1 … λ_{k}" if i < k else f"λ_{k + 1} and below"
+            curves.append(Curve(name, x, values, "plain" if i < k else "tail"))
+    return Plot(
+        "Spectrum",
+        "step",
+        "Hessian eigenvalues",
+        curves,
+        switches(run),
+        log_y=True,
+        caption=caption,
+    )

@@ -1,0 +1,244 @@
+"""Other optimizers and losses: SAM, momentum, Adam, cross-entropy."""
+
+from collections.abc import Sequence
+
+from experiments.reproduction.curves import (
+    alignment_plot,
+    loss_plot,
+    metric_curves,
+    switches,
+)
+from experiments.reproduction.design import ONLY_POINT
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import (
+    at_least,
+    at_most,
+    by_seed,
+    ends,
+    held_to,
+    never_switched,
+    series,
+)
+from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.tiny_subspaces.figure_1 import stalls_and_learns
+
+SAM = Claim(
+    "P1-E7", "Fig. 10", "Dom-SAM stalls, and Bulk-SAM learns at least as SAM does."
+)
+RATES = Claim(
+    "P1-E8",
+    "Table 1",
+    "Momentum and Adam move much faster in the bulk than in the dominant space; SGD "
+    "moves at one rate in both.",
+)
+RATE_CURVES = Claim(
+    "P1-R4",
+    "asked by the reviewers",
+    "The effective learning rates as curves over time.",
+)
+MOMENTUM = Claim(
+    "P1-E13", "App. F", "With momentum and with Adam, too, Dom stalls and Bulk learns."
+)
+CROSS_ENTROPY = Claim("P1-E10", "Fig. 14", "With cross-entropy Dom-SGD's loss rises.")
+BULK_OF_CROSS_ENTROPY = Claim(
+    "P1-R7", "asked by the reviewers", "With cross-entropy Bulk-SGD learns."
+)
+
+
+# SAM.
+
+
+def _judge_sam(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for run in runs.values():
+        radius = f"ρ = {run.config['optimizer']['sam_rho']:g}, "
+        dom, bulk, plain = (ends(run, name) for name in ("dom", "bulk", "plain"))
+        ratios = [b.loss / p.loss for b, p in zip(bulk, plain, strict=False)]
+        criteria += [
+            at_least(
+                SAM.id,
+                f"{radius}Dom: L_end / L_sw",
+                [d.ratio for d in dom],
+                0.95,
+                never_switched(run),
+            ),
+            at_most(SAM.id, f"{radius}L_end of Bulk-SAM / of SAM", ratios, 1.05),
+        ]
+    return criteria
+
+
+def _plot_sam(runs: Runs) -> list[Plot]:
+    return [
+        loss_plot(run, f"SAM, ρ = {run.config['optimizer']['sam_rho']:g}")
+        for run in runs.values()
+    ]
+
+
+# Effective learning rates.
+
+
+def _name(run: Run) -> str:
+    return str(run.config["optimizer"]["name"]).replace("_", "-")
+
+
+def _rate(lines: Sequence, part: str) -> float:
+    """Return the ratio of the sums over all logged steps."""
+    _, numerators = series(lines, f"effective_rate/{part}_numerator")
+    _, denominators = series(lines, f"effective_rate/{part}_denominator")
+    return sum(numerators) / sum(denominators)
+
+
+def _judge_rates(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for run in runs.values():
+        rate, name = run.config["optimizer"]["learning_rate"], _name(run)
+        courses = by_seed(run, "plain")
+        dom, bulk = (
+            [_rate(lines, part) for lines in courses] for part in ("dom", "bulk")
+        )
+        ratios = [b / d for d, b in zip(dom, bulk, strict=True)]
+        if name == "sgd":
+            criteria += [
+                held_to(
+                    RATES.id,
+                    f"SGD: lr_{part} / η within 10 % of 1",
+                    [value / rate for value in values],
+                    lambda value: abs(value - 1) <= 0.1,
+                )
+                for part, values in (("dom", dom), ("bulk", bulk))
+            ]
+        elif name == "heavy-ball":
+            criteria += [
+                at_least(RATES.id, f"{name}: lr_bulk / lr_dom", ratios, 3),
+                held_to(
+                    RATES.id,
+                    f"{name}: lr_bulk / η in [5, 12]",
+                    [value / rate for value in bulk],
+                    lambda value: 5 <= value <= 12,
+                ),
+            ]
+        else:
+            criteria.append(
+                at_least(RATES.id, f"{name}: lr_bulk / lr_dom", ratios, 1.5)
+            )
+        criteria += [
+            Criterion(RATE_CURVES.id, f"{name}: lr_{part}", tuple(values), None)
+            for part, values in (("dom", dom), ("bulk", bulk))
+        ]
+    return criteria
+
+
+def _smoothed_rate(lines: Sequence, part: str, decay: float = 0.99) -> Curve:
+    """Return the ratio of the exponential averages of numerator and denominator.
+
+    Averaging the two apart needs no floor: where |P g| vanishes, so do both.
+    """
+    steps, numerators = series(lines, f"effective_rate/{part}_numerator")
+    _, denominators = series(lines, f"effective_rate/{part}_denominator")
+    above = below = 0.0
+    values = []
+    for a, b in zip(numerators, denominators, strict=True):
+        above, below = decay * above + a, decay * below + b
+        values.append(above / below)
+    return Curve(f"lr_{part}", steps, values, part)
+
+
+def _plot_rates(runs: Runs) -> list[Plot]:
+    plots = []
+    for run in runs.values():
+        curves = [
+            _smoothed_rate(lines, part)
+            for part in ("dom", "bulk")
+            for lines in by_seed(run, "plain")
+        ]
+        rate = Level("η", run.config["optimizer"]["learning_rate"])
+        plots.append(
+            Plot(
+                _name(run),
+                "step",
+                "effective learning rate",
+                curves,
+                [rate],
+                log_y=True,
+            )
+        )
+    return plots
+
+
+# Dom and Bulk with momentum and Adam.
+
+
+def _judge_momentum(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for run in runs.values():
+        criteria += stalls_and_learns(run, MOMENTUM.id, 0.6, f"{_name(run)}, ")
+    return criteria
+
+
+def _plot_momentum(runs: Runs) -> list[Plot]:
+    plots = []
+    for run in runs.values():
+        name = _name(run)
+        k = run.config["subspace"]["k"]
+        plots += [
+            loss_plot(run, f"{name}: loss"),
+            alignment_plot(run, f"{name}: alignment of the gradient"),
+            Plot(
+                f"{name}: alignment of the update",
+                "step",
+                f"χ_{k} of the update",
+                metric_curves(run, "alignment/update"),
+                switches(run),
+            ),
+        ]
+    return plots
+
+
+# Cross-entropy.
+
+
+def _judge_cross_entropy(runs: Runs) -> list[Criterion]:
+    run = runs[ONLY_POINT]
+    ratios = {
+        name: [one.ratio for one in ends(run, name)]
+        for name in ("plain", "dom", "bulk")
+    }
+    note = never_switched(run)
+    return [
+        at_least(CROSS_ENTROPY.id, "Dom: L_end / L_sw", ratios["dom"], 1, note),
+        at_most(CROSS_ENTROPY.id, "SGD: L_end / L_sw", ratios["plain"], 0.9),
+        at_most(
+            BULK_OF_CROSS_ENTROPY.id, "Bulk: L_end / L_sw", ratios["bulk"], 0.9, note
+        ),
+    ]
+
+
+def _plot_loss_and_alignment(runs: Runs) -> list[Plot]:
+    run = runs[ONLY_POINT]
+    return [loss_plot(run), alignment_plot(run)]
+
+
+EXPERIMENTS = (
+    Experiment("sam", "SAM", (SAM,), _judge_sam, _plot_sam),
+    Experiment(
+        "effective_rates",
+        "Effective learning rates",
+        (RATES, RATE_CURVES),
+        _judge_rates,
+        _plot_rates,
+    ),
+    Experiment(
+        "momentum_adam",
+        "Momentum and Adam",
+        (MOMENTUM,),
+        _judge_momentum,
+        _plot_momentum,
+    ),
+    Experiment(
+        "cross_entropy",
+        "Cross-entropy: MLP on MNIST-5k",
+        (CROSS_ENTROPY, BULK_OF_CROSS_ENTROPY),
+        _judge_cross_entropy,
+        _plot_loss_and_alignment,
+    ),
+)
