@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -28,12 +29,23 @@ def provenance(argv: Sequence[str]) -> dict[str, Any]:
         | {package: version(package) for package in PACKAGES},
         "platform": platform.platform(),
         "backend": jax.default_backend(),
+        "processor": {"name": processor(), "cores": os.cpu_count()},
         "devices": {"kind": devices[0].device_kind, "count": len(devices)},
         "precision": {
             name: getattr(jax.config, name)
             for name in ("jax_enable_x64", "jax_default_matmul_precision")
         },
     }
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
 
 
 def git_revision(source: Path) -> dict[str, Any] | None:

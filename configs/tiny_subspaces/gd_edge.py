@@ -3,9 +3,9 @@
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/gd_edge
 
 The MLP of figure 1, full batches, learning rate 0.1: lambda_1 reaches 2/lr = 20 after
-about 300 steps. Expected: no alignment before, chi_10 > 0.9 within 200 steps from there;
-after the switch GD's sharpness stays at the edge, Dom-GD stalls, and Bulk-GD learns as
-fast as GD, with lambda_11 below the edge while lambda_1 may be beyond it.
+about 300 steps. Expected: no alignment before, chi_10 > 0.9 within 200 steps from
+there; after the switch GD's sharpness stays at the edge, Dom-GD stalls, and Bulk-GD
+learns as fast as GD, with lambda_11 below the edge while lambda_1 may be beyond it.
 """
 
 import ml_collections

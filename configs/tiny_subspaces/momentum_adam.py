@@ -2,8 +2,8 @@
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/momentum_adam
 
-The MLP of figure 1 with heavy ball (0.9) and with Adam (0.001); what is projected is the
-update, while the buffers see raw gradients. Expected: as in figure 1.
+The MLP of figure 1 with heavy ball (0.9) and with Adam (0.001); what is projected is
+the update, while the buffers see raw gradients. Expected: as in figure 1.
 """
 
 import ml_collections

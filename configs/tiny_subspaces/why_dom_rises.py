@@ -4,10 +4,10 @@
 
 The MLP of figure 1 with cross-entropy, whose loss rises under Dom-SGD. From one state,
 Dom with SGD's noise and without it (full-batch gradients), the basis tracked and frozen
-at the switch (`every(n)` refreshes at the switch alone, as n is its step). Logged beside
-the loss: <g, P Delta> and (P Delta)^T H (P Delta) / 2, what the step does to first and to
-second order. Expected: without noise Dom does not rise, so that the noise, and not the
-projection, is the cause.
+at the switch (`every(n)` refreshes at the switch alone, as n is its step). Logged
+beside the loss: <g, P Delta> and (P Delta)^T H (P Delta) / 2, what the step does to
+first and to second order. Expected: without noise Dom does not rise, so that the noise,
+and not the projection, is the cause.
 """
 
 import ml_collections

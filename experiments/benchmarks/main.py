@@ -25,7 +25,7 @@ from experiments.benchmarks import command, problems, report
 from experiments.benchmarks.problems import K, Problem
 from experiments.benchmarks.solvers import SOLVERS
 from experiments.benchmarks.worker import num_threads
-from experiments.provenance import version
+from experiments.provenance import processor, version
 
 GROWTH_SOLVERS = ("ours", "eigsh-jax")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -67,22 +67,12 @@ def machine() -> dict[str, Any]:
     packages = {p for solver in SOLVERS.values() for p in solver.packages}
     packages |= {"dominant", "jax", "jaxlib", "numpy"}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": num_threads(),
         "load": os.getloadavg()[0],
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in sorted(packages)},
     }
-
-
-def _processor() -> str:
-    """Return the CPU's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor()
 
 
 def _choose(

@@ -37,8 +37,12 @@ def seeds(run: Run) -> Sequence[int]:
 
 def switches(run: Run) -> list[Level]:
     """Return a vertical line where each seed switched."""
-    steps = {summary.switch_step for summary in summaries(run)} - {None}
-    return [Level("switch", step, vertical=True) for step in sorted(steps)]  # type: ignore[type-var]
+    steps = {
+        summary.switch_step
+        for summary in summaries(run)
+        if summary.switch_step is not None
+    }
+    return [Level("switch", step, vertical=True) for step in sorted(steps)]
 
 
 def loss_plot(run: Run, title: str = "Loss", caption: str = "") -> Plot:
@@ -70,7 +74,7 @@ def alignment_plot(run: Run, title: str = "Alignment", caption: str = "") -> Plo
 
 
 def spectrum_plot(run: Run, branch: str = "plain", caption: str = "") -> Plot:
-    """Return the top eigenvalues along a branch and its warm-up; the first k coloured."""
+    """Return the top eigenvalues of a branch and its warm-up; the first k coloured."""
     k = run.config["subspace"]["k"]
     curves: list[Curve] = []
     for lines in by_seed(run, branch)[:1]:

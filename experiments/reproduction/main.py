@@ -4,8 +4,9 @@
     --scale         ci (seconds each), cpu (two cores, hours), paper (its own sizes)
     --results       also write PAPER.md and its figures there, small enough for git
 
-Runs go to FOLDER/SCALE/PAPER/NAME/. The same command again resumes what was interrupted,
-leaves alone what has ended, and writes the report anew: FOLDER/SCALE/PAPER/report.html.
+Runs go to FOLDER/SCALE/PAPER/NAME/. The same command again resumes what was
+interrupted, leaves alone what has ended, and writes the report anew, to
+FOLDER/SCALE/PAPER/report.html.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from experiments.records import ForeignWorkdirError
 from experiments.reproduction import reports, runner, tiny_subspaces
 from experiments.reproduction.design import SCALE_NAMES, read_design
 from experiments.reproduction.experiment import Experiment
+from experiments.reproduction.outcome import Entry
 
 PAPERS: Mapping[str, ModuleType] = {"tiny_subspaces": tiny_subspaces}
 """Each has a TITLE and its EXPERIMENTS, in the order of the report."""
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
     keep_compiled_programs()
-    failed = 0
+    failed = False
     for paper, experiments in chosen.items():
         folder = Path(arguments.out) / arguments.scale / paper
         entries = []
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 entry = run(paper, experiment, arguments.scale, folder, command)
             except (ForeignWorkdirError, MissingDatasetError, ValueError) as error:
                 sys.exit(f"error: {paper}/{experiment.name}: {error}")
-            failed += len(entry.errors)
+            failed |= "failed" in entry.status
             entries.append(entry)
             # Written after each experiment: there is something to look at early.
             path = reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         print(path)
     if failed:
-        sys.exit(f"{failed} runs failed; see above")
+        sys.exit("some runs failed; see above")
 
 
 def run(
@@ -78,7 +80,7 @@ def run(
     scale: str,
     folder: Path,
     command: Sequence[str],
-) -> reports.Outcome:
+) -> Entry:
     """Do the runs of an experiment that are left to do, and judge them."""
     design = read_design(CONFIGS / paper / f"{experiment.name}.py", scale)
     folder = folder / experiment.name
@@ -91,7 +93,7 @@ def run(
 
     errors = runner.run_points(design, folder, train_point)
     runs = runner.read_runs(design, folder)
-    return reports.judge(paper, experiment, design, runs, errors)
+    return reports.judge(paper, experiment, scale, design, runs, errors)
 
 
 def choose(names: Iterable[str]) -> dict[str, list[Experiment]]:

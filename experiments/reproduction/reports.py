@@ -8,17 +8,18 @@ from typing import Any
 from experiments import json_values
 from experiments.reproduction import page
 from experiments.reproduction.design import Design
-from experiments.reproduction.experiment import Criterion, Experiment, Runs, verdict
+from experiments.reproduction.experiment import Criterion, Experiment, Run, Runs, verdict
 from experiments.reproduction.outcome import Entry, Page
 from experiments.reproduction.static import write_static
 
 _INTRODUCTION = (
     "Each claim is held to criteria that were fixed before the runs; they are this "
-    "project's, where the paper gives none. Verdicts are computed from the runs' records: "
-    "reproduced, if all criteria of a claim hold; partly, if some do; not reproduced, if "
-    "none does. A number that could not be measured gives no verdict.\n\n"
-    "A scale smaller than the paper's changes what each experiment lists; criteria stay "
-    "the same, so that a horizon that is too short shows as a criterion that fails."
+    "project's, where the paper gives none. Verdicts are computed from the runs' "
+    "records: reproduced, if all criteria of a claim hold; partly, if some do; not "
+    "reproduced, if none does. A number that could not be measured gives no verdict."
+    "\n\n"
+    "A scale smaller than the paper's changes what each experiment lists; criteria "
+    "stay the same, so that a horizon that is too short shows as one that fails."
 )
 
 
@@ -39,9 +40,9 @@ def judge(
             Criterion(claim.id, "all runs have ended", (), None, note)
             for claim in experiment.claims
         ]
-        return _entry(paper, experiment, scale, design, runs, criteria, ())
+        return _entry(paper, experiment, scale, design, runs, errors, criteria, ())
     criteria, plots = experiment.judge(runs), experiment.plots(runs)
-    return _entry(paper, experiment, scale, design, runs, criteria, plots)
+    return _entry(paper, experiment, scale, design, runs, errors, criteria, plots)
 
 
 def _entry(
@@ -50,6 +51,7 @@ def _entry(
     scale: str,
     design: Design,
     runs: Runs,
+    errors: Mapping[str, str],
     criteria: Sequence[Criterion],
     plots: Sequence[Any],
 ) -> Entry:
@@ -66,17 +68,34 @@ def _entry(
         changes=changes,
         command=f"make reproduce SCALE={scale} EXPERIMENTS={paper}/{experiment.name}",
         config=json_values.flatten(design.points[0].config.to_dict()),
-        status=_statuses(runs),
+        status=_statuses(runs, errors),
         seconds=sum(seconds) if seconds else None,
-        hardware=", ".join(_distinct(runs, "hardware")),
+        hardware="; ".join(_distinct(_hardware(run) for run in runs.values())),
     )
 
 
-def _statuses(runs: Runs) -> str:
+def _hardware(run: Run) -> str:
+    """Return what a run ran on, in words; several, if it was resumed elsewhere."""
+    return "; ".join(_distinct(_machine(start) for start in run.provenance))
+
+
+def _machine(start: Mapping[str, Any]) -> str:
+    devices = start["devices"]
+    if devices["kind"] != "cpu":
+        return f"{devices['count']} x {devices['kind']}"
+    processor = start.get("processor", {})
+    return f"{processor.get('name', 'CPU')}, {processor.get('cores', '?')} cores"
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def _statuses(runs: Runs, errors: Mapping[str, str]) -> str:
     """Return how the runs ended, in words."""
     counts: dict[str, int] = {}
-    for run in runs.values():
-        status = run.status["status"]
+    for name in _distinct([*runs, *errors]):
+        status = "failed" if name in errors else runs[name].status["status"]
         counts[status] = counts.get(status, 0) + 1
     return (
         ", ".join(f"{count} {status}" for status, count in counts.items()) or "not run"
@@ -92,8 +111,45 @@ def write(title: str, scale: str, folder: Path, entries: Sequence[Entry]) -> Pat
         for entry in entries
     ]
     json_values.write_file(folder / "verdicts.json", {"claims": verdicts(entries)})
-    whole = Page(title, _INTRODUCTION, scale, {}, drawn)
-    return page.write_page(folder / "report.html", whole)
+    return page.write_page(folder / "report.html", _page(title, scale, drawn))
+
+
+def write_results(
+    title: str, scale: str, folder: Path, paper: str, entries: Sequence[Entry]
+) -> Path:
+    """Write PAPER.md and its figures into a folder that is kept in git."""
+    figures = {}
+    for entry in entries:
+        name = entry.experiment.name
+        files = write_static(entry.plots, folder / "figures", f"{paper}_{name}")
+        for file in files:
+            if file.suffix == ".png":
+                figures[name] = f"figures/{file.name}"
+            else:
+                file.unlink()
+    path = folder / f"{paper}.md"
+    text = markdown.to_markdown(_page(title, scale, entries), figures)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _page(title: str, scale: str, entries: Sequence[Entry]) -> Page:
+    provenance = {
+        "hardware": "; ".join(_distinct(e.hardware for e in entries if e.hardware)),
+        "code": _code(),
+    }
+    return Page(title, _INTRODUCTION, scale, provenance, entries)
+
+
+def _code() -> str:
+    """Return the versions that the report was made with."""
+    revision = git_revision(Path(__file__))
+    commit = "no git checkout"
+    if revision is not None:
+        changed = ", with changes" if revision["dirty"] else ""
+        commit = f"commit {revision['commit'][:12]}{changed}"
+    packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "flax", "optax"))
+    return f"{commit}; {packages}"
 
 
 def verdicts(entries: Iterable[Entry]) -> list[dict[str, Any]]:

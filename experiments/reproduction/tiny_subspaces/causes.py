@@ -1,5 +1,6 @@
 """Why the gradient aligns: what its noise has to do with it."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -64,13 +65,12 @@ def _plot_noise_off(runs: Runs) -> list[Plot]:
     first, last = run.config["noise_free_steps"]
     levels = [Level("GD", first, vertical=True), Level("SGD", last, vertical=True)]
     start = first - (last - first)
-    plots = [alignment_plot(run), loss_plot(run)]
-    return [
-        plot._replace(
-            curves=[_from_step(curve, start) for curve in plot.curves], levels=levels
-        )
-        for plot in plots
-    ]
+    plots = []
+    for plot in (alignment_plot(run), loss_plot(run)):
+        curves = [_from_step(curve, start) for curve in plot.curves]
+        shown = [curve for curve in curves if curve.x]
+        plots.append(plot._replace(curves=shown, levels=levels))
+    return plots
 
 
 def _from_step(curve: Curve, first: float) -> Curve:
@@ -101,7 +101,7 @@ def _judge_batch_size(runs: Runs) -> list[Criterion]:
             )
         )
     means = [statistics.fmean(values) for values in chi.values()]
-    rises = [max([b - a for a, b in zip(means, means[1:], strict=False)], default=0.0)]
+    rises = [max([b - a for a, b in itertools.pairwise(means)], default=0.0)]
     largest = max(chi)
     return [
         *texts,

@@ -27,7 +27,8 @@ from experiments.reproduction.plots import Curve, Level, Plot
 AT_THE_EDGE = Claim(
     "P1-E6",
     "Fig. 9",
-    "At the edge of stability Dom-GD stalls; Bulk-GD learns as fast as GD, and smoothly.",
+    "At the edge of stability Dom-GD stalls; Bulk-GD learns as fast as GD, and "
+    "smoothly.",
 )
 BEFORE_AND_AFTER = Claim(
     "P1-R9",

@@ -48,8 +48,8 @@ def claims(task: str) -> Claims:
         Claim(
             f"P1-E2 {task}",
             "Fig. 3",
-            "The full gradient aligns with the dominant space: unsteadily at first, then "
-            "χ_k stays near 1.",
+            "The full gradient aligns with the dominant space: unsteadily at first, "
+            "then χ_k stays near 1.",
         ),
         Claim(
             f"P1-E3 {task}",
