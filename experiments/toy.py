@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     workdir = str(_WORKDIR.value)
     try:
         status = run(_CONFIG.value, workdir, sys.argv)
-    except (records.ForeignWorkdirError, ValueError) as error:
+    except records.ForeignWorkdirError as error:
         sys.exit(f"error: {error}")
     print(
         f"status: {status['status']}, {status['seconds']:.0f} s; records in {workdir}"
