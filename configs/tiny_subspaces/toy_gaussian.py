@@ -16,6 +16,9 @@ import ml_collections
 
 from configs.tiny_subspaces import toy_quadratic
 
+# Says that it works: too few seeds and, with Gaussian noise, steps for the criteria.
+SCALES: dict = {"ci": {"seeds": 1024, "steps": 200}}
+
 
 def get_config() -> ml_collections.ConfigDict:
     config = toy_quadratic.get_config()

@@ -28,7 +28,7 @@ _GD_STEP = 100
 
 def judge_quadratic(runs: Runs) -> Sequence[Criterion]:
     """Hold the run with the noise +-c x y to its closed forms."""
-    run = runs[""]
+    (run,) = runs.values()
     plain, dom, bulk = (branch_of(run, name) for name in ("plain", "dom", "bulk"))
     quadratic, start = run.config["quadratic"], run.config["start"]
     limit = toy_theory.coupled_dom_loss(
@@ -96,7 +96,7 @@ def judge_quadratic(runs: Runs) -> Sequence[Criterion]:
 
 def judge_gaussian(runs: Runs) -> Sequence[Criterion]:
     """Hold the run with isotropic noise to its closed forms."""
-    run = runs[""]
+    (run,) = runs.values()
     plain = branch_of(run, "plain")
     limit = energy_ratio_limit(run.config)
 

@@ -30,7 +30,7 @@ _NUM_POINTS = 30
 
 def quadratic(runs: Runs) -> Sequence[Plot]:
     """Draw paths, losses, second moments and alignments."""
-    run = runs[""]
+    (run,) = runs.values()
     losses = _losses(
         run,
         "Means over all seeds, and the exact expectation. Steps in the dominant "
@@ -41,7 +41,7 @@ def quadratic(runs: Runs) -> Sequence[Plot]:
 
 def gaussian(runs: Runs) -> Sequence[Plot]:
     """Draw the bulk's share of the energy, losses, second moments and alignments."""
-    run = runs[""]
+    (run,) = runs.values()
     losses = _losses(
         run,
         "Means over all seeds, and the exact expectation. The noise in each direction "
