@@ -370,7 +370,8 @@ def test_a_missing_data_set_names_the_command(tmp_path, monkeypatch):
 
 
 def config_files():
-    return sorted(Path("configs").rglob("*.py"))
+    """Those of runs of the training loop; the toy has a command of its own."""
+    return sorted(p for p in Path("configs").rglob("*.py") if "toy" not in p.name)
 
 
 @pytest.mark.parametrize("path", config_files(), ids=str)
