@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments import toy_theory
+from experiments import toy, toy_theory
 from experiments.reproduction import toy_plots
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Runs
 from experiments.reproduction.toy_series import (
@@ -21,7 +21,6 @@ from experiments.reproduction.toy_series import (
     mean_from,
     values,
 )
-from experiments.toy import DISPLACED
 
 _GD_STEP = 100
 
@@ -70,7 +69,7 @@ def judge_quadratic(runs: Runs) -> Sequence[Criterion]:
             lambda chi: chi > 0.98,
         ),
         _gd_criterion(branch_of(run, "gd"), start),
-        _gd_criterion(branch_of(run, DISPLACED), run.config["displaced_start"]),
+        _gd_criterion(branch_of(run, toy.DISPLACED), run.config["displaced_start"]),
         _bounded(
             dom,
             "Dom-SGD: |y - y_0| = 0, bit for bit, in all seeds at each logged step",
@@ -220,6 +219,7 @@ EXPERIMENTS = (
         ),
         judge_quadratic,
         toy_plots.quadratic,
+        toy.run,
     ),
     Experiment(
         "toy_gaussian",
@@ -233,6 +233,7 @@ EXPERIMENTS = (
         ),
         judge_gaussian,
         toy_plots.gaussian,
+        toy.run,
     ),
 )
 """`toy_quadratic` and `toy_gaussian`."""

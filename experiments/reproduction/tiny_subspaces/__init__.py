@@ -3,6 +3,7 @@
 What the claims are held to is stated here, not in the paper: see each `Criterion`.
 """
 
+from experiments.reproduction import toy
 from experiments.reproduction.experiment import Experiment
 from experiments.reproduction.tiny_subspaces import (
     causes,
@@ -18,4 +19,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *causes.EXPERIMENTS,
     *edge.EXPERIMENTS,
     *optimizers.EXPERIMENTS,
+    *toy.EXPERIMENTS,
 )
