@@ -16,7 +16,7 @@ import ml_collections
 
 from configs.tiny_subspaces import toy_quadratic
 
-# Says that it works: too few seeds and, with Gaussian noise, steps for the criteria.
+# Says that it works, with too few seeds and steps for the closed forms.
 SCALES: dict = {"ci": {"seeds": 1024, "steps": 200}}
 
 
