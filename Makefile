@@ -38,7 +38,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train sweep data bench bench-engine bench-tracking bench-products test test-all lint format types clean
+.PHONY: help venv run train sweep data bench bench-engine bench-tracking bench-products test test-all test-report lint format types clean need-chromium
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -46,7 +46,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
-	@echo '  ARGS=...        more arguments for run, train, sweep, bench, test and test-all'
+	@echo '  ARGS=...        more arguments for run, train, sweep, bench and the tests'
 	@echo '  ACCEL=cuda|tpu  install and use JAX for this accelerator'
 	@echo '  EXTRAS=...      more to install: tensorboard, wandb'
 	@echo '  PYTHON=...      interpreter for a new environment (default: python3)'
@@ -88,6 +88,9 @@ test: $(READY)  ## Run the tests, without the slow ones
 test-all: $(READY)  ## Run all tests
 	$(TEST_ENV) $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
+test-report: $(READY) $(INSTALLED)-browser need-chromium  ## Open a report in headless Chromium
+	$(TEST_ENV) $(VENV_PYTHON) -m pytest tests/browser $(ARGS)
+
 lint: $(READY)  ## Check the code with ruff
 	$(VENV_PYTHON) -m ruff check
 	$(VENV_PYTHON) -m ruff format --check
@@ -116,6 +119,17 @@ $(INSTALLED)-%: $(INSTALLED)
 	@echo 'Installing the extra "$*" into .venv ...'
 	@$(INSTALL) -e '.[$*]'
 	@touch $@
+
+# Debian's package, where this may install it.
+need-chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		command -v google-chrome >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+			echo 'Install Chromium first; on Debian: apt-get install chromium' >&2; \
+			exit 1; }; \
+		echo 'Installing Chromium ...'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 need-%:
 	@test -n '$($*)' || { echo 'Set $*, for example: $(EXAMPLE_$*)' >&2; exit 2; }

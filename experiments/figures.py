@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -42,13 +43,20 @@ COLORS: Mapping[str, tuple[str, str]] = {
     "bulk": ("#009e73", "#2fc79a"),
     "interpolated": ("#cc79a7", "#e39ec6"),
     "tail": ("#b3b9c1", "#5b636e"),
+    # Of no part of a run: what else is compared.
+    "indigo": ("#4b3f9e", "#a99df2"),
+    "amber": ("#a36a00", "#e3b341"),
+    "wine": ("#8c2455", "#e88aae"),
+    "cyan": ("#17869c", "#66d0e4"),
+    "olive": ("#72741c", "#c3c560"),
+    "brown": ("#7a553a", "#c9a283"),
 }
-_LIGHT = {name: light for name, (light, _) in COLORS.items()}
+LIGHT = {name: light for name, (light, _) in COLORS.items()}
 
 _STYLE: dict[Any, Any] = {
-    "axes.edgecolor": _LIGHT["ink"],
+    "axes.edgecolor": LIGHT["ink"],
     "axes.grid": True,
-    "axes.labelcolor": _LIGHT["ink"],
+    "axes.labelcolor": LIGHT["ink"],
     "axes.linewidth": 0.8,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -57,16 +65,16 @@ _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
     "font.size": 10,
-    "grid.color": _LIGHT["grid"],
+    "grid.color": LIGHT["grid"],
     "grid.linewidth": 0.6,
     "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.3,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",
-    "text.color": _LIGHT["ink"],
-    "xtick.color": _LIGHT["ink"],
-    "ytick.color": _LIGHT["ink"],
+    "text.color": LIGHT["ink"],
+    "xtick.color": LIGHT["ink"],
+    "ytick.color": LIGHT["ink"],
 }
 
 
@@ -86,7 +94,7 @@ def draw_loss(axes: Axes, seeds: Sequence[Seed]) -> None:
     for part in (WARMUP, *BRANCHES):
         _draw_part(axes, seeds, part, "loss/full", logarithmic)
     _mark_switches(axes, seeds)
-    _log_axis(axes)
+    log_axis(axes.yaxis)
     axes.set(xlabel="step", ylabel="full training loss")
 
 
@@ -100,7 +108,7 @@ def draw_alignment(
     axes.set(xlabel="step", ylabel=rf"alignment $\chi_{{{k}}}$", ylim=(0, 1.03))
     if threshold is None:
         return
-    ink = _LIGHT["ink"]
+    ink = LIGHT["ink"]
     averages = [_series(seed.lines, WARMUP, "alignment/average") for seed in seeds]
     drawn = [axes.plot(*average, color=ink)[0] for average in averages]
     drawn[0].set_label("moving average")
@@ -121,12 +129,12 @@ def draw_spectrum(axes: Axes, seed: Seed, k: int) -> None:
     for index in reversed(range(count)):
         values = [spectrum[index] for spectrum in spectra]
         shown = [value if value > 0 else math.nan for value in values]
-        color = _LIGHT["plain" if index < k else "tail"]
+        color = LIGHT["plain" if index < k else "tail"]
         axes.plot(steps, shown, color=color, linewidth=1.1)
         if index in (0, k - 1, k) and shown[-1] > 0:
             _label_end(axes, steps[-1], shown[-1], rf"$\lambda_{{{index + 1}}}$")
     _mark_switches(axes, [seed])
-    _log_axis(axes)
+    log_axis(axes.yaxis)
     axes.set(xlabel="step", ylabel="Hessian eigenvalues")
 
 
@@ -152,7 +160,7 @@ def panel_svg(draw: Draw, title: str) -> str:
     """
     file = io.StringIO()
     # Ids must differ between the pictures of a page, and not between two builds of it.
-    with _style({"svg.hashsalt": title}):
+    with style({"svg.hashsalt": title}):
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
@@ -176,7 +184,7 @@ _NO_METADATA: dict[str, Any] = {
 
 def save_png(path: Path, draws: Mapping[str, Draw]) -> None:
     """Draw all panels side by side, each under its title, with one legend above."""
-    with _style({}):
+    with style({}):
         figure = Figure(figsize=(4.9 * len(draws), 3.9), layout="constrained")
         for axes, (title, draw) in zip(
             figure.subplots(1, len(draws), squeeze=False)[0], draws.items(), strict=True
@@ -193,8 +201,8 @@ def save_png(path: Path, draws: Mapping[str, Draw]) -> None:
 
 
 @contextmanager
-def _style(extra: dict[Any, Any]) -> Iterator[None]:
-    """Set matplotlib's parameters for the figures drawn in the block."""
+def style(extra: dict[Any, Any]) -> Iterator[None]:
+    """Set matplotlib's parameters, and these ones, for figures drawn in the block."""
     with mpl.rc_context({**_STYLE, **extra}):
         yield
 
@@ -221,7 +229,7 @@ def _draw_part(
     The warm-up changes too fast at its start for a mean, and is drawn as it is. Of
     several seeds each has its curve, of one colour and without pale values.
     """
-    color, label = _LIGHT[part], LABELS[part]
+    color, label = LIGHT[part], LABELS[part]
     # Wider, so that it shows below a branch that follows it closely.
     linewidth = 2.2 if part == "plain" else 1.3
     for seed in seeds:
@@ -253,7 +261,7 @@ def _running_mean(values: Sequence[float], width: int) -> np.ndarray:
 def _mark_switches(axes: Axes, seeds: Sequence[Seed]) -> None:
     """Draw a line where the branches begin, and leave room between the steps below."""
     axes.locator_params(axis="x", nbins=5)
-    ink = _LIGHT["ink"]
+    ink = LIGHT["ink"]
     steps = {seed.switch_step for seed in seeds if seed.switch_step is not None}
     for step in steps:
         axes.axvline(step, color=ink, linewidth=0.9, linestyle="--", alpha=0.6)
@@ -271,16 +279,17 @@ def _label_end(axes: Axes, x: float, y: float, text: str) -> None:
     )
 
 
-def _log_axis(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with ticks that read as plain numbers.
+def log_axis(axis: Axis) -> None:
+    """Make an axis with its data logarithmic, with ticks that read as plain numbers.
 
     Without a positive value there is nothing to take a logarithm of.
     """
-    if not math.isfinite(axes.dataLim.minposy):
+    if not math.isfinite(axis.get_minpos()):
         return
-    axes.set_yscale("log")
-    lowest, highest = axes.get_ylim()
+    axes = axis.axes
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    lowest, highest = axis.get_view_interval()
     steps = (1, 2, 3, 5) if highest / lowest < 30 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

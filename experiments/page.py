@@ -21,7 +21,7 @@ p, ul, figcaption { max-width: 46rem; }
   display: grid; gap: 1rem 2rem; margin: 1.5rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr));
 }
-figure { margin: 0; }
+figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .92rem; }
 .scroll { overflow-x: auto; }
@@ -54,8 +54,11 @@ summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; }
 _PAPER = ("#ffffff", "#14171b")
 
 
-def render(title: str, body: Iterable[str]) -> str:
-    """Return the whole page from its parts, which are HTML already."""
+def render(title: str, body: Iterable[str], head: str = "") -> str:
+    """Return the whole page from its parts, which are HTML already.
+
+    `head` is what the page's head needs besides, such as more style.
+    """
     content = "\n".join(part for part in body if part)
     heading = escape(title)
     return f"""<!doctype html>
@@ -69,7 +72,7 @@ def render(title: str, body: Iterable[str]) -> str:
 :root {{ {_variables(0)} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_variables(1)} }} }}
 {_STYLE.strip()}
-</style>
+</style>{head}
 </head>
 <body>
 <h1>{heading}</h1>
