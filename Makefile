@@ -5,6 +5,8 @@ ACCEL ?=
 ARGS ?=
 CONFIG ?=
 SWEEP ?=
+EXPERIMENTS ?=
+SCALE ?= cpu
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)$(SWEEP)))
 DATASET ?=
 EXTRAS ?=
@@ -38,7 +40,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV_PYTHON) -m pip install -qq \
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run train sweep data bench bench-engine bench-tracking bench-products test test-all test-report lint format types clean need-chromium
+.PHONY: help venv run train sweep reproduce data bench bench-engine bench-tracking bench-products test test-all test-report lint format types clean need-chromium
 
 help:  ## List the targets
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -64,6 +66,10 @@ train: need-CONFIG $(READY)  ## Run an experiment: CONFIG=configs/... [WORKDIR=r
 sweep: need-SWEEP $(READY)  ## Run a grid of them: SWEEP=configs/... [WORKDIR=runs/...]
 	$(VENV_PYTHON) -m experiments.sweep --sweep=$(SWEEP) \
 		--workdir=$(WORKDIR) $(ARGS)
+
+reproduce: $(READY)  ## Reproduce papers: [EXPERIMENTS=PAPER[/NAME] ...] [SCALE=ci|cpu|paper]
+	$(VENV_PYTHON) -m experiments.reproduction.main --out=runs/reproduce \
+		--scale=$(SCALE) --experiments $(EXPERIMENTS) $(ARGS)
 
 data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATASET=mnist
 	TFDS_DATA_DIR="$${TFDS_DATA_DIR:-$$HOME/tensorflow_datasets}" \

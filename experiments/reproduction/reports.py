@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from experiments import json_values
-from experiments.reproduction import page
+from experiments.provenance import git_revision, version
+from experiments.reproduction import markdown, page
 from experiments.reproduction.design import Design
-from experiments.reproduction.experiment import Criterion, Experiment, Run, Runs, verdict
+from experiments.reproduction.experiment import (
+    Criterion,
+    Experiment,
+    Run,
+    Runs,
+    verdict,
+)
 from experiments.reproduction.outcome import Entry, Page
 from experiments.reproduction.static import write_static
 
@@ -104,25 +111,29 @@ def _statuses(runs: Runs, errors: Mapping[str, str]) -> str:
 
 def write(title: str, scale: str, folder: Path, entries: Sequence[Entry]) -> Path:
     """Write report.html, figures/ and verdicts.json into a folder; return the page."""
-    drawn = [
-        entry._replace(
-            files=write_static(entry.plots, folder / "figures", entry.experiment.name)
-        )
-        for entry in entries
-    ]
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    drawn = [entry._replace(files=_static(entry, figures)) for entry in entries]
     json_values.write_file(folder / "verdicts.json", {"claims": verdicts(entries)})
     return page.write_page(folder / "report.html", _page(title, scale, drawn))
+
+
+def _static(entry: Entry, folder: Path, prefix: str = "") -> list[Path]:
+    """Write an experiment's figures for print, if it has come so far."""
+    if not entry.plots:
+        return []
+    return write_static(entry.plots, folder, prefix + entry.experiment.name)
 
 
 def write_results(
     title: str, scale: str, folder: Path, paper: str, entries: Sequence[Entry]
 ) -> Path:
     """Write PAPER.md and its figures into a folder that is kept in git."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = {}
     for entry in entries:
         name = entry.experiment.name
-        files = write_static(entry.plots, folder / "figures", f"{paper}_{name}")
-        for file in files:
+        for file in _static(entry, folder / "figures", f"{paper}_"):
             if file.suffix == ".png":
                 figures[name] = f"figures/{file.name}"
             else:
