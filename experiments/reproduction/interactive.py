@@ -95,6 +95,7 @@ def _traces(plot: Plot) -> list[go.Scatter]:
                     "width": 1.2 * look.width,
                     "dash": "dash" if look.dashed else "solid",
                 },
+                hovertemplate="%{fullData.name}<br>%{x:.6~g}, %{y:.4~g}<extra></extra>",
                 marker={"color": color, "size": 7 if look.num_curves == 1 else 6},
             )
         )
