@@ -81,11 +81,13 @@ def verdict(criteria: Iterable[Criterion]) -> str:
     """Return the verdict on one claim from its criteria.
 
     "reproduced" if all of them hold, "partly" if some do, "not reproduced" if none
-    does, "no verdict" if one of them could not be measured, "reported" if there is
-    nothing to hold them to.
+    does, "no verdict" if there are none or one could not be measured, "reported" if
+    there is nothing to hold them to.
     """
     criteria = list(criteria)
-    if any(criterion.holds is None and not criterion.values for criterion in criteria):
+    if not criteria or any(
+        criterion.holds is None and not criterion.values for criterion in criteria
+    ):
         return NO_VERDICT
     held = [criterion.holds for criterion in criteria if criterion.holds is not None]
     if not held:

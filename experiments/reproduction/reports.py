@@ -14,10 +14,10 @@ from experiments.reproduction.experiment import (
     Experiment,
     Run,
     Runs,
-    verdict,
 )
 from experiments.reproduction.outcome import Entry, Page
 from experiments.reproduction.static import write_static
+from experiments.reproduction.words import of_claim, verdict_on
 
 _INTRODUCTION = (
     "Each claim is held to criteria that were fixed before the runs; they are this "
@@ -168,12 +168,11 @@ def verdicts(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     found = []
     for entry in entries:
         for claim in entry.experiment.claims:
-            criteria = [one for one in entry.criteria if one.claim == claim.id]
             found.append(
                 {
                     "experiment": entry.experiment.name,
                     "claim": claim.id,
-                    "verdict": verdict(criteria),
+                    "verdict": verdict_on(claim, entry.criteria),
                     "criteria": [
                         {
                             "text": one.text,
@@ -184,7 +183,7 @@ def verdicts(entries: Iterable[Entry]) -> list[dict[str, Any]]:
                             "holds": one.holds,
                             "note": one.note,
                         }
-                        for one in criteria
+                        for one in of_claim(claim, entry.criteria)
                     ],
                 }
             )

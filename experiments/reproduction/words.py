@@ -26,9 +26,8 @@ def of_claim(claim: Claim, criteria: Iterable[Criterion]) -> list[Criterion]:
 
 
 def verdict_on(claim: Claim, criteria: Iterable[Criterion]) -> str:
-    """Return the verdict on a claim; "no verdict" where it has no criterion at all."""
-    own = of_claim(claim, criteria)
-    return verdict(own) if own else NO_VERDICT
+    """Return the verdict on a claim, from those criteria that are its own."""
+    return verdict(of_claim(claim, criteria))
 
 
 def value(criterion: Criterion) -> str:

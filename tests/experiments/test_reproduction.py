@@ -151,7 +151,7 @@ def criterion(holds, values=(1.0,)):
         ((True, False), PARTLY),
         ((False, False, None), NOT_REPRODUCED),
         ((None, None), REPORTED),
-        ((), REPORTED),
+        ((), NO_VERDICT),
     ],
 )
 def test_verdicts(holds, expected):
