@@ -121,6 +121,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.block_size = 1
     # The curvature is taken on the first so many training examples; 0: on all.
     config.subspace.num_examples = 0
+    # The space is that of the "hessian", of its "gauss_newton" part, or that of a
+    # "random" matrix, which means nothing; on the examples of "train" (above), or of a
+    # refresh's own "batch" or of an "other_batch"; with products in "float32" or
+    # "bfloat16". Measurements are about the Hessian on "train", whatever is tracked.
+    config.subspace.curvature = "hessian"
+    config.subspace.examples = "train"
+    config.subspace.products_in = "float32"
 
     # Compare a Hessian-vector product with a difference of gradients before the start.
     config.check_curvature = True
@@ -157,6 +164,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.descent = 0
     config.measure.trace = 0
     config.measure.noise = 0
+    config.measure.exact = 0
     config.measure.effective_sharpness = 0
 
     # Where logged lines go besides metrics.jsonl (docs/logging.md): event files for

@@ -179,15 +179,16 @@ def _step(
         looked_at |= noise_free
     full = do_if(looked_at, lambda _: _full(config, task, state, train), full)
 
+    batch = steps.next_batch(config, task, state, train)
+
     def update(*args: Any, **extra: Any) -> tuple[Any, Any]:
         return tx.update(
             *args,
-            curvature_data=optimizers.curvature_data(config, task, train),
+            curvature_data=steps.tracked_data(config, task, state, train, batch),
             active=going if many else None,
             **extra,
         )
 
-    batch = steps.next_batch(config, task, state, train)
     new, record = steps.take_step(config, at_state, state, batch, full, update)
     return (_unless(going, new, state) if many else new), full, record
 

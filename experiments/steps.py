@@ -18,7 +18,7 @@ from experiments.tasks import Task
 NOT_DIVERGED = -1
 
 # Independent streams of random numbers from one seed; the seed's own key initializes.
-_ORDER_STREAM, _PROBE_STREAM, _SAMPLE_STREAM = 1, 2, 3
+_ORDER_STREAM, _PROBE_STREAM, _SAMPLE_STREAM, _CURVATURE_STREAM = 1, 2, 3, 4
 
 
 class TrainState(NamedTuple):
@@ -97,7 +97,7 @@ def setting(
 ) -> Setting:
     """Return what measurements see beside the record."""
     task = task.at(model_state)
-    curvature = optimizers.curvature(config, task)
+    curvature = optimizers.hessian(config, task)
     on = optimizers.curvature_data(config, task, train)
     return Setting(config, task, curvature, on, test)
 
@@ -238,6 +238,18 @@ def next_batch(
         state.order, position * config.batch_size, config.batch_size
     )
     return jax.tree.map(lambda x: x[chosen], train)
+
+
+def tracked_data(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    state: TrainState,
+    train: Any,
+    batch: Any,
+) -> Any:
+    """Return the examples on which a refresh at this step takes the curvature."""
+    key = _key(state, _CURVATURE_STREAM, state.step)
+    return optimizers.tracked_data(config, task, train, batch, key)
 
 
 def _has_order(config: ml_collections.ConfigDict, task: Task) -> bool:

@@ -200,7 +200,7 @@ class _Refresher:
         self, config: ml_collections.ConfigDict, task: Task, source: Source
     ) -> None:
         def products(params: Any, model_state: Any, block: Any, chunk: Any) -> Any:
-            curvature = optimizers.curvature(config, task.at(model_state))
+            curvature = optimizers.tracked_curvature(config, task.at(model_state))
             return jax.vmap(curvature(params, chunk))(block)
 
         # A refresh does not depend on the weights.

@@ -51,6 +51,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     ),
     "descent": Measurement(curvature.descent, "2"),
     "trace": Measurement(curvature.trace, f"k + {curvature.NUM_PROBES}"),
+    "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
 }

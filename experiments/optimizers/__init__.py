@@ -2,11 +2,13 @@
 
 from experiments.optimizers.base import base_optimizer as base_optimizer
 from experiments.optimizers.base import is_full_batch as is_full_batch
+from experiments.optimizers.curvatures import curvature_data as curvature_data
+from experiments.optimizers.curvatures import hessian as hessian
+from experiments.optimizers.curvatures import tracked_curvature as tracked_curvature
+from experiments.optimizers.curvatures import tracked_data as tracked_data
 from experiments.optimizers.schedules import learning_rate as learning_rate
 from experiments.optimizers.tracked import WEIGHTS as WEIGHTS
 from experiments.optimizers.tracked import check as check
-from experiments.optimizers.tracked import curvature as curvature
-from experiments.optimizers.tracked import curvature_data as curvature_data
 from experiments.optimizers.tracked import projected_optimizer as projected_optimizer
 from experiments.optimizers.tracked import projection_weights as projection_weights
 from experiments.optimizers.tracked import refresh_policy as refresh_policy

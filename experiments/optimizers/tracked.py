@@ -9,13 +9,14 @@ algorithm. Functions here take the whole config, unless they say otherwise.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_collections
 import optax
 
 import dominant
 from experiments.names import lookup
+from experiments.optimizers import curvatures
 from experiments.optimizers.base import base_optimizer
+from experiments.optimizers.curvatures import tracked_curvature
 from experiments.optimizers.fields import require, require_defaults
 from experiments.tasks import Task
 
@@ -60,6 +61,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"switch.step must be below steps = {config.steps}, "
             f"got {config.switch.step}.",
         )
+    curvatures.check(config)
     k, block_size = config.subspace.k, config.subspace.block_size
     require(
         1 <= block_size <= max(k, 1),
@@ -86,30 +88,6 @@ def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
     if config.refresh_every:
         return dominant.every(config.refresh_every)
     return dominant.adaptive(config.max_angle, max_interval=config.max_interval)
-
-
-def curvature(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
-    """Return the Hessian of the training loss, in chunks where its data are too many.
-
-    The chunks of a source are none too many: each is a matter of its own.
-    """
-    hessian = dominant.hessian(task.loss_fn)
-    at_once, count = config.examples_at_once, config.subspace.num_examples
-    if not count and task.source is None:
-        count = task.num_train
-    # A product in chunks takes the gradient anew: not where one chunk is all there is.
-    return dominant.in_batches(hessian, at_once) if 0 < at_once < count else hessian
-
-
-def curvature_data(config: ml_collections.ConfigDict, task: Task, train: Any) -> Any:
-    """Return the examples that the curvature is taken on: the first ones, or all.
-
-    None if these are all the examples of a source, and so not in device memory.
-    """
-    count = config.subspace.num_examples
-    if count:
-        return jax.tree.map(lambda x: x[:count], train)
-    return train if task.source is None else None
 
 
 def switches_by_rule(config: ml_collections.ConfigDict) -> bool:
@@ -171,7 +149,7 @@ def tracked_optimizer(
 
     Args:
       config: the whole config.
-      task: gives the loss, whose Hessian is tracked.
+      task: gives the loss, whose curvature is tracked.
       dom: weight of the dominant part, a number or a traced scalar.
       bulk: weight of the bulk part, likewise.
       axis_name: see `dominant.track_subspace`.
@@ -187,7 +165,7 @@ def tracked_optimizer(
     """
     return dominant.track_subspace(
         projected_optimizer(config, dom, bulk),
-        curvature=curvature(config, task),
+        curvature=tracked_curvature(config, task),
         k=config.subspace.k,
         refresh=refresh_policy(config.subspace),
         tol=config.subspace.tol,

@@ -212,6 +212,29 @@ def test_noise_is_the_batch_gradients_covariance(case):
     np.testing.assert_allclose(metrics["noise/along_random"], along, rtol=1e-3)
 
 
+def test_exact_compares_the_basis_in_use_with_the_top_eigenvectors(case):
+    record, setting, dense = case
+    _, vectors = np.linalg.eigh(dense["hessian"])
+    top = vectors[:, ::-1][:, :K]
+    # A basis in use that is off: two of the top three, and some other direction.
+    other = np.linalg.qr(np.c_[top, dense["batch_gradient"]])[0][:, K]
+    basis = np.stack([top[:, 0], top[:, 1], 0.6 * top[:, 2] + 0.8 * other])
+    _, unravel = ravel_pytree(record.params)
+    tree = jax.vmap(unravel)(jnp.asarray(basis, jnp.float32))
+    subspace = record.subspace._replace(basis=tree)
+    off = record._replace(tracker=record.tracker._replace(subspace=subspace))
+    metrics, _ = take("exact", (off, setting, dense))
+    assert metrics["exact/angle"] == pytest.approx(np.arccos(0.6), abs=2e-3)
+    assert metrics["exact/overlap"] == pytest.approx((2 + 0.36) / 3, abs=2e-3)
+    assert 0 < metrics["exact/error_bound"] < 2e-2
+    assert metrics["exact/matvecs"] >= K
+    for name, vector in (("gradient", "gradient"), ("update", "updates")):
+        v = dense[vector]
+        expected = np.linalg.norm(top.T @ v) / np.linalg.norm(v)
+        found = metrics[f"exact/alignment_{name}"]
+        assert found == pytest.approx(expected, abs=2e-3)
+
+
 def test_spectrum_is_the_top_2k_and_starts_from_its_memory(case):
     record, setting, dense = case
     memory = MEASUREMENTS["spectrum"].no_memory(record.params, setting)

@@ -139,7 +139,7 @@ def test_the_curvature_is_in_chunks_where_its_data_are_too_many(
     assert len(data) == (num_examples or NUM_PARAMETERS)
 
     def product(params, v):
-        return optimizers.curvature(config, task)(params, data)(v)
+        return optimizers.tracked_curvature(config, task)(params, data)(v)
 
     v = tree(np.ones(NUM_PARAMETERS))
     factors = np.asarray(data, np.float64)

@@ -1,0 +1,146 @@
+"""Which curvature the dominant space is of, and on which examples it is taken.
+
+Functions here take the whole config.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+import dominant
+from experiments.names import lookup
+from experiments.optimizers.fields import require, require_defaults
+from experiments.tasks import Task
+
+DTYPES: Mapping[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def _hessian(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """H, of the training loss."""
+    del config
+    return dominant.hessian(task.loss_fn)
+
+
+def _gauss_newton(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """G, of the network and the loss on its outputs."""
+    del config
+    return dominant.gauss_newton(task.predict_fn, task.output_loss_fn)
+
+
+def _random(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """sum_i (k + 1 - i) r_i r_i^T, r_i random: a dominant space that means nothing."""
+    del task
+    k = config.subspace.k
+
+    def at(params: Any, data: Any) -> dominant.Matvec:
+        del data
+        keys = jax.random.split(jax.random.key(config.seed), k)
+
+        def matvec(v: Any) -> Any:
+            def add(i: jax.Array, total: Any) -> Any:
+                r = optax.tree.random_like(keys[i], params, jax.random.normal)
+                weight = (k - i) * optax.tree.vdot(r, v) / optax.tree.norm(r) ** 2
+                return optax.tree.add(total, optax.tree.scale(weight, r))
+
+            return jax.lax.fori_loop(0, k, add, optax.tree.zeros_like(v))
+
+        return matvec
+
+    return at
+
+
+CURVATURES: Mapping[str, Any] = {
+    "hessian": _hessian,
+    "gauss_newton": _gauss_newton,
+    "random": _random,
+}
+
+EXAMPLES = ("train", "batch", "other_batch")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raise ValueError for a curvature that is unknown or cannot be had."""
+    subspace = config.subspace
+    lookup("subspace.curvature", subspace.curvature, CURVATURES)
+    lookup("subspace.products_in", subspace.products_in, DTYPES)
+    lookup("subspace.examples", subspace.examples, dict.fromkeys(EXAMPLES))
+    if subspace.curvature == "random":
+        require_defaults(
+            subspace,
+            "subspace",
+            ("examples", "products_in"),
+            "curvature = 'random'",
+        )
+    require(
+        subspace.examples == "train" or not config.task.streamed,
+        "task.streamed takes the curvature on the training examples, not on "
+        f"subspace.examples = {subspace.examples!r}.",
+    )
+
+
+def hessian(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """Return H, in chunks where its data are too many: what measurements are about.
+
+    The chunks of a source are none too many: each is a matter of its own.
+    """
+    return _in_chunks(config, task, _hessian(config, task))
+
+
+def tracked_curvature(
+    config: ml_collections.ConfigDict, task: Task
+) -> dominant.Curvature:
+    """Return the curvature whose dominant space is tracked."""
+    name, dtype = config.subspace.curvature, DTYPES[config.subspace.products_in]
+    curvature = CURVATURES[name](config, task)
+    if name == "random":
+        return curvature
+    if dtype != jnp.float32:
+        curvature = dominant.in_dtype(curvature, dtype)
+    return _in_chunks(config, task, curvature)
+
+
+def _in_chunks(
+    config: ml_collections.ConfigDict, task: Task, curvature: dominant.Curvature
+) -> dominant.Curvature:
+    at_once, count = config.examples_at_once, config.subspace.num_examples
+    if not count and task.source is None:
+        count = task.num_train
+    # A product in chunks takes the gradient anew: not where one chunk is all there is.
+    return dominant.in_batches(curvature, at_once) if 0 < at_once < count else curvature
+
+
+def curvature_data(config: ml_collections.ConfigDict, task: Task, train: Any) -> Any:
+    """Return the examples that curvature is measured on: the first ones, or all.
+
+    None if these are all the examples of a source, and so not in device memory.
+    """
+    count = config.subspace.num_examples
+    if count:
+        return jax.tree.map(lambda x: x[:count], train)
+    return train if task.source is None else None
+
+
+def tracked_data(
+    config: ml_collections.ConfigDict, task: Task, train: Any, batch: Any, key: Any
+) -> Any:
+    """Return the examples on which the tracked curvature is taken.
+
+    Args:
+      config: the whole config.
+      task: the task.
+      train: its training examples.
+      batch: the step's.
+      key: another one at each step; draws the examples of another batch.
+    """
+    examples = config.subspace.examples
+    if examples == "batch":
+        return batch
+    if examples == "other_batch":
+        shape = (config.batch_size,)
+        chosen = jax.random.choice(key, task.num_train, shape, replace=False)
+        return jax.tree.map(lambda x: x[chosen], train)
+    return curvature_data(config, task, train)

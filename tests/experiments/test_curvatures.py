@@ -1,0 +1,135 @@
+"""Which curvature is tracked, and on which examples, against dense matrices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from experiments import optimizers, records, train
+from experiments.optimizers import curvatures
+from experiments.tasks import make_task
+from tests.experiments.runs import tiny_config
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = tiny_config()
+    config.task.num_train = 40
+    config.task.hidden_sizes = (2,)
+    return config
+
+
+@pytest.fixture(scope="module")
+def task(config):
+    return make_task(config.task)
+
+
+def dense(config, task, params):
+    """Return the matrix of the tracked curvature on all training examples."""
+    flat, unravel = ravel_pytree(params)
+
+    def product(v):
+        matvec = optimizers.tracked_curvature(config, task)(params, task.train)
+        return ravel_pytree(matvec(unravel(v)))[0]
+
+    return np.asarray(jax.jit(jax.vmap(product))(jnp.eye(flat.size)), np.float64)
+
+
+def test_gauss_newton_is_the_jacobians_square(config, task):
+    config = config.copy_and_resolve_references()
+    config.subspace.curvature = "gauss_newton"
+    params = task.init(jax.random.key(0))
+    flat, unravel = ravel_pytree(params)
+
+    def outputs(x):
+        return task.predict_fn(unravel(x), task.train)
+
+    jacobian = np.asarray(jax.jit(jax.jacobian(outputs))(flat), np.float64)
+    # Of half the squared error, averaged over the examples: J^T J / N.
+    expected = np.einsum("nci,ncj->ij", jacobian, jacobian) / len(jacobian)
+    found = dense(config, task, params)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_random_curvature_has_rank_k_and_knows_neither_params_nor_data(config, task):
+    config = config.copy_and_resolve_references()
+    config.subspace.curvature = "random"
+    first, second = (dense(config, task, task.init(jax.random.key(i))) for i in (0, 1))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, first.T, atol=1e-6)
+    values = np.linalg.eigvalsh(first)[::-1]
+    k = config.subspace.k
+    assert values[k - 1] > 0.1
+    assert np.max(np.abs(values[k:])) < 1e-5
+
+
+def test_rounded_products_differ_by_the_types_rounding(config, task):
+    params = task.init(jax.random.key(0))
+    full = dense(config, task, params)
+    config = config.copy_and_resolve_references()
+    config.subspace.products_in = "bfloat16"
+    error = np.linalg.norm(dense(config, task, params) - full, 2)
+    assert 1e-4 < error / np.linalg.norm(full, 2) < 0.1
+
+
+def test_examples_of_a_refresh(config, task):
+    config = config.copy_and_resolve_references()
+    batch = jax.tree.map(lambda x: x[3:7], task.train)
+
+    def taken(name, key=0):
+        config.subspace.examples = name
+        key = jax.random.key(key)
+        return optimizers.tracked_data(config, task, task.train, batch, key)
+
+    assert taken("batch") is batch
+    assert taken("train") is task.train
+    one, other = (np.asarray(taken("other_batch", key)["inputs"]) for key in (0, 1))
+    assert len(one) == config.batch_size
+    inputs = np.asarray(task.train["inputs"])
+    rows = [np.flatnonzero((inputs == x).all(axis=(1, 2, 3))).tolist() for x in one]
+    assert len({tuple(found) for found in rows}) == len(one)
+    assert all(rows)
+    assert (one != other).any()
+
+
+def test_a_run_tracks_another_batch_in_bfloat16(tmp_path):
+    config = tiny_config()
+    config.subspace.examples = "other_batch"
+    config.subspace.products_in = "bfloat16"
+    config.subspace.refresh_every = 1
+    config.measure.exact = 1
+    config.measure.spectrum = config.measure.held_out = 0
+    config.switch.update({"threshold": 0.95, "min_steps": 0, "step": 10})
+    config.steps = 30
+    train.run(config, tmp_path)
+    lines = records.read_metrics(tmp_path)
+    overlaps = [line["exact/overlap"] for line in lines]
+    assert 0.05 < np.mean(overlaps) < 0.99
+    of_dom = [line for line in lines if line["branch"] == "dom"]
+    assert all(abs(line["alignment/update"] - 1) < 1e-3 for line in of_dom)
+    assert any(line["exact/alignment_update"] < 0.99 for line in of_dom)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"curvature": "hesian"}, "unknown subspace.curvature 'hesian'"),
+        ({"examples": "all"}, "known ones: batch, other_batch, train"),
+        ({"products_in": "float8"}, "known ones: bfloat16, float32"),
+        ({"curvature": "random", "examples": "batch"}, "has no effect"),
+    ],
+)
+def test_what_cannot_be_tracked_is_refused(fields, message):
+    config = tiny_config()
+    config.subspace.update(fields)
+    with pytest.raises(ValueError, match=message):
+        curvatures.check(config)
+
+
+def test_streamed_examples_are_those_of_training():
+    config = tiny_config()
+    config.task.streamed = True
+    config.subspace.examples = "batch"
+    with pytest.raises(ValueError, match=r"task\.streamed"):
+        curvatures.check(config)
