@@ -99,7 +99,7 @@ def setting(
     task = task.at(model_state)
     curvature = optimizers.hessian(config, task)
     on = optimizers.curvature_data(config, task, train)
-    return Setting(config, task, curvature, on, test)
+    return Setting(config, task, curvature, on, train, test)
 
 
 def is_going(state: TrainState, branch: Branch) -> jax.Array:

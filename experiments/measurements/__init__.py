@@ -81,6 +81,11 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
                     f"measure.{name} takes products with the Hessian of examples in "
                     "device memory: with task.streamed, set subspace.num_examples."
                 )
+    if "exact" in taken and task.source is not None:
+        raise ValueError(
+            "measure.exact needs all training examples in device memory: not with "
+            "task.streamed."
+        )
     if "held_out" in taken and task.test is None:
         raise ValueError("measure.held_out needs a test set, and this task has none.")
     adam = config.optimizer.name in ("adam", "adamw")

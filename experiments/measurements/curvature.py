@@ -68,13 +68,14 @@ def no_spectrum(params: Any, setting: Setting) -> Any:
 def exact(record: Record, setting: Setting) -> Metrics:
     """How the basis in use compares with the top eigenspace of H, solved for here.
 
-    The largest principal angle (radians) and the overlap |U^T V|_F^2 / k, and chi_k of
-    g and of Delta by the solved basis V, to a relative residual of 1e-3. Starts from
-    the basis in use.
+    H is that of all training examples, whatever the basis is of. The largest principal
+    angle (radians) and the overlap |U^T V|_F^2 / k, and chi_k of g and of Delta by the
+    solved basis V, to a relative residual of 1e-3. Starts from the basis in use.
     """
+    hessian = optimizers.hessian(setting.config, setting.task, setting.task.num_train)
     solved = dominant.top_eigenspace(
-        setting.curvature(record.params, setting.curvature_data),
-        dominant.domain(setting.curvature, record.params),
+        hessian(record.params, setting.train),
+        dominant.domain(hessian, record.params),
         setting.config.subspace.k,
         start=record.subspace,
     )

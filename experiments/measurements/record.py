@@ -48,12 +48,14 @@ class Record(NamedTuple):
 class Setting(NamedTuple):
     """What a run's records have in common.
 
-    task: at the record's model state. curvature: of the training loss, taken on
-    curvature_data; that may be None, as may test.
+    task: at the record's model state. curvature: the Hessian of the training loss,
+    taken on curvature_data; that may be None, as may test. train: all of the training
+    examples that are in device memory.
     """
 
     config: ml_collections.ConfigDict
     task: Task
     curvature: dominant.Curvature
     curvature_data: Any
+    train: Any
     test: Any

@@ -82,12 +82,17 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def hessian(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+def hessian(
+    config: ml_collections.ConfigDict, task: Task, count: int | None = None
+) -> dominant.Curvature:
     """Return H, in chunks where its data are too many: what measurements are about.
 
-    The chunks of a source are none too many: each is a matter of its own.
+    Args:
+      config: the whole config.
+      task: the task.
+      count: of the examples that it will be taken on; None: of `curvature_data`.
     """
-    return _in_chunks(config, task, _hessian(config, task))
+    return _in_chunks(config, task, _hessian(config, task), count)
 
 
 def tracked_curvature(
@@ -104,11 +109,15 @@ def tracked_curvature(
 
 
 def _in_chunks(
-    config: ml_collections.ConfigDict, task: Task, curvature: dominant.Curvature
+    config: ml_collections.ConfigDict,
+    task: Task,
+    curvature: dominant.Curvature,
+    count: int | None = None,
 ) -> dominant.Curvature:
-    at_once, count = config.examples_at_once, config.subspace.num_examples
-    if not count and task.source is None:
-        count = task.num_train
+    at_once, first = config.examples_at_once, config.subspace.num_examples
+    if count is None:
+        # The chunks of a source are none too many: each is a matter of its own.
+        count = first or (task.num_train if task.source is None else 0)
     # A product in chunks takes the gradient anew: not where one chunk is all there is.
     return dominant.in_batches(curvature, at_once) if 0 < at_once < count else curvature
 

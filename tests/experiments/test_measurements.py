@@ -62,7 +62,7 @@ def case():
         tracker=state,
         average=jnp.float32(0.5),
     )
-    setting = Setting(config, task, curvature, task.train, task.test)
+    setting = Setting(config, task, curvature, task.train, task.train, task.test)
     flat, unravel = ravel_pytree(params)
 
     def flat_loss(x):

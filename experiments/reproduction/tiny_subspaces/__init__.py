@@ -10,6 +10,7 @@ from experiments.reproduction.tiny_subspaces import (
     edge,
     figure_1,
     optimizers,
+    sensitivity,
 )
 
 TITLE = "Does SGD really happen in tiny subspaces?"
@@ -20,4 +21,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *edge.EXPERIMENTS,
     *optimizers.EXPERIMENTS,
     *toy.EXPERIMENTS,
+    *sensitivity.EXPERIMENTS,
 )

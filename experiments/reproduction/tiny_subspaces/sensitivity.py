@@ -1,0 +1,158 @@
+"""How wrong may the subspace be? A study of ours, around the paper's algorithms."""
+
+import math
+from collections.abc import Callable
+
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import ends, mean
+from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.summary import lines_of_seed, of_branch
+
+_SOURCE = "a question of ours"
+
+STALE = Claim("S1", _SOURCE, "How stale may the basis be?")
+UNCONVERGED = Claim("S2", _SOURCE, "How far from converged may the basis be?")
+FEW_EXAMPLES = Claim("S3", _SOURCE, "On how few examples may the curvature be taken?")
+MINI_BATCH = Claim(
+    "P1-R6",
+    "asked by the reviewers",
+    "The Hessian of a mini-batch, the step's own or another one, in place of the full "
+    "one.",
+)
+OTHER_MATRICES = Claim(
+    "S4", _SOURCE, "Rounded products, the Gauss-Newton matrix, a random basis."
+)
+
+
+def _interval(run: Run) -> str:
+    steps = run.config["subspace"]["refresh_every"]
+    return "every step" if steps == 1 else f"every {steps:,} steps"
+
+
+def _tolerance(run: Run) -> str:
+    return f"tolerance {run.config['subspace']['tol']:g}"
+
+
+def _examples(run: Run) -> str:
+    subspace = run.config["subspace"]
+    if subspace["examples"] != "train":
+        size = run.config["batch_size"]
+        own = "its own" if subspace["examples"] == "batch" else "another"
+        return f"{own} mini-batch of {size}"
+    return f"{subspace['num_examples'] or run.config['task']['num_train']:,} examples"
+
+
+def _matrix(run: Run) -> str:
+    subspace = run.config["subspace"]
+    if subspace["curvature"] != "hessian":
+        return str(subspace["curvature"]).replace("_", "-")
+    return f"Hessian in {subspace['products_in']}"
+
+
+def _angles(run: Run) -> list[float]:
+    """Return each seed's mean sine of the largest angle along Dom and Bulk."""
+    found = []
+    first, num = run.config["seed"], run.config["seeds"]
+    for seed in range(first, first + num):
+        lines = lines_of_seed(run.lines, seed)
+        sines = [
+            math.sin(line["exact/angle"])
+            for branch in ("dom", "bulk")
+            for line in of_branch(lines, branch)
+            if "exact/angle" in line
+        ]
+        found.append(mean(sines))
+    return found
+
+
+def _report(claim: str, name: str, run: Run) -> list[Criterion]:
+    """Report what became of Dom and Bulk, and how far off the basis was."""
+    plain, dom, bulk = (ends(run, mode) for mode in ("plain", "dom", "bulk"))
+    to_plain = [b.loss / p.loss for b, p in zip(bulk, plain, strict=True)]
+    rows = (
+        ("Dom: L_end / L_sw", [one.ratio for one in dom]),
+        ("L_end of Bulk / of SGD", to_plain),
+        ("sine of the angle to the exact space, mean", _angles(run)),
+    )
+    return [
+        Criterion(claim, f"{name}, {text}", tuple(values), None)
+        for text, values in rows
+    ]
+
+
+def _judge(
+    claim_of: Callable[[Run], Claim], describe: Callable[[Run], str]
+) -> Callable:
+    def judge(runs: Runs) -> list[Criterion]:
+        return [
+            criterion
+            for run in runs.values()
+            for criterion in _report(claim_of(run).id, describe(run), run)
+        ]
+
+    return judge
+
+
+def _plots(describe: Callable[[Run], str]) -> Callable[[Runs], list[Plot]]:
+    """Draw what Dom gains and Bulk loses against the angle, a point a seed."""
+
+    def plots(runs: Runs) -> list[Plot]:
+        dom, bulk = [], []
+        for run in runs.values():
+            name, sines = describe(run), _angles(run)
+            ratios = [one.ratio for one in ends(run, "dom")]
+            to_plain = [
+                b.loss / p.loss
+                for b, p in zip(ends(run, "bulk"), ends(run, "plain"), strict=True)
+            ]
+            dom.append(Curve(name, sines, ratios, points=True))
+            bulk.append(Curve(name, sines, to_plain, points=True))
+        x = "sine of the angle to the exact space"
+        stalls, matches = Level("stalls", 1.0), Level("as SGD", 1.0)
+        return [
+            Plot("Dom-SGD", x, "L_end / L_sw", dom, [stalls], log_x=True),
+            Plot("Bulk-SGD", x, "L_end / that of SGD", bulk, [matches], log_x=True),
+        ]
+
+    return plots
+
+
+def _of(claim: Claim) -> Callable[[Run], Claim]:
+    return lambda _: claim
+
+
+def _claim_of_examples(run: Run) -> Claim:
+    is_batch = run.config["subspace"]["examples"] != "train"
+    return MINI_BATCH if is_batch else FEW_EXAMPLES
+
+
+EXPERIMENTS = (
+    Experiment(
+        "sensitivity_interval",
+        "How stale may the basis be?",
+        (STALE,),
+        _judge(_of(STALE), _interval),
+        _plots(_interval),
+    ),
+    Experiment(
+        "sensitivity_tolerance",
+        "How far from converged may the basis be?",
+        (UNCONVERGED,),
+        _judge(_of(UNCONVERGED), _tolerance),
+        _plots(_tolerance),
+    ),
+    Experiment(
+        "sensitivity_examples",
+        "On how few examples may the curvature be taken?",
+        (FEW_EXAMPLES, MINI_BATCH),
+        _judge(_claim_of_examples, _examples),
+        _plots(_examples),
+    ),
+    Experiment(
+        "sensitivity_matrix",
+        "Rounded products, other matrices",
+        (OTHER_MATRICES,),
+        _judge(_of(OTHER_MATRICES), _matrix),
+        _plots(_matrix),
+    ),
+)
