@@ -139,7 +139,7 @@ def _in_engine(
 ) -> Callable[[int], Any]:
     """Return a chunk of so many steps, after the switch and the first refresh."""
     config = config.copy_and_resolve_references()
-    config.switch.step, config.switch.threshold = 1, 0.95
+    config.switch.update({"step": 1, "threshold": 0.95, "min_steps": 0})
     made: Programs = programs(config, task)
     state = jax.jit(made.initial_state)()
     nothing = {name: np.bool_(False) for name in measurements.chosen(config)}
