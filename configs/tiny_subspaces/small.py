@@ -21,11 +21,12 @@ MLP = {
 # The switch comes at once.
 MLP_BY_RULE = {**MLP, "switch.threshold": 0.3, "switch.min_steps": 12}
 
-CNN = {
+IMAGES = {
     **{name: value for name, value in MLP_BY_RULE.items() if "hidden" not in name},
-    "task.channels": (3,),
     "examples_at_once": 0,
 }
+
+CNN = {**IMAGES, "task.channels": (3,)}
 
 TRANSFORMER = {
     "steps": 60,

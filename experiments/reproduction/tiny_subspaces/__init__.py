@@ -9,6 +9,7 @@ from experiments.reproduction.tiny_subspaces import (
     causes,
     edge,
     figure_1,
+    networks,
     optimizers,
     sensitivity,
 )
@@ -20,6 +21,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *causes.EXPERIMENTS,
     *edge.EXPERIMENTS,
     *optimizers.EXPERIMENTS,
+    *networks.EXPERIMENTS,
     *toy.EXPERIMENTS,
     *sensitivity.EXPERIMENTS,
 )

@@ -1,4 +1,4 @@
-"""Other optimizers and losses: SAM, momentum, Adam, cross-entropy."""
+"""Other optimizers: SAM, momentum, Adam."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,6 @@ from experiments.reproduction.curves import (
     metric_curves,
     switches,
 )
-from experiments.reproduction.design import ONLY_POINT
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import (
     at_least,
@@ -38,10 +37,6 @@ RATE_CURVES = Claim(
 )
 MOMENTUM = Claim(
     "P1-E13", "App. F", "With momentum and with Adam, too, Dom stalls and Bulk learns."
-)
-CROSS_ENTROPY = Claim("P1-E10", "Fig. 14", "With cross-entropy Dom-SGD's loss rises.")
-BULK_OF_CROSS_ENTROPY = Claim(
-    "P1-R7", "asked by the reviewers", "With cross-entropy Bulk-SGD learns."
 )
 
 
@@ -194,30 +189,6 @@ def _plot_momentum(runs: Runs) -> list[Plot]:
     return plots
 
 
-# Cross-entropy.
-
-
-def _judge_cross_entropy(runs: Runs) -> list[Criterion]:
-    run = runs[ONLY_POINT]
-    ratios = {
-        name: [one.ratio for one in ends(run, name)]
-        for name in ("plain", "dom", "bulk")
-    }
-    note = never_switched(run)
-    return [
-        at_least(CROSS_ENTROPY.id, "Dom: L_end / L_sw", ratios["dom"], 1, note),
-        at_most(CROSS_ENTROPY.id, "SGD: L_end / L_sw", ratios["plain"], 0.9),
-        at_most(
-            BULK_OF_CROSS_ENTROPY.id, "Bulk: L_end / L_sw", ratios["bulk"], 0.9, note
-        ),
-    ]
-
-
-def _plot_loss_and_alignment(runs: Runs) -> list[Plot]:
-    run = runs[ONLY_POINT]
-    return [loss_plot(run), alignment_plot(run)]
-
-
 EXPERIMENTS = (
     Experiment("sam", "SAM", (SAM,), _judge_sam, _plot_sam),
     Experiment(
@@ -233,12 +204,5 @@ EXPERIMENTS = (
         (MOMENTUM,),
         _judge_momentum,
         _plot_momentum,
-    ),
-    Experiment(
-        "cross_entropy",
-        "Cross-entropy: MLP on MNIST-5k",
-        (CROSS_ENTROPY, BULK_OF_CROSS_ENTROPY),
-        _judge_cross_entropy,
-        _plot_loss_and_alignment,
     ),
 )

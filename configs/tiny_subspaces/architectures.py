@@ -1,0 +1,55 @@
+"""P1-E12: other networks, activations and losses (Fig. 34 and many more).
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/architectures
+
+MLPs of one to four hidden layers, with other activations, and the CNN, VGG-11 and
+ResNet-8, each with squared error and with cross-entropy, three seeds. Expected: Dom-SGD
+does not learn in any of them. A cell that never meets the switch rule is listed.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+_LOSSES = ("half_squared_error", "cross_entropy")
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "Other networks, activations and losses"
+    config.seeds = 3
+    config.steps = 10_000
+    config.subspace.refresh_every = 0
+    config.log_every = 50
+    config.measure.spectrum = 0
+    config.measure.held_out = 0
+    return config
+
+
+_DEPTHS = tuple((200,) * depth for depth in (1, 2, 3, 4))
+_MLPS = [
+    {"task.hidden_sizes": _DEPTHS, "task.loss": _LOSSES},
+    {"task.activation": ("relu", "elu", "softplus"), "task.loss": _LOSSES},
+]
+
+
+def get_grid() -> list[dict[str, tuple]]:
+    images = {
+        "task.model": ("cnn", "vgg11", "resnet8"),
+        "task.dataset": ("cifar10",),
+        "task.hidden_sizes": (None,),
+        "examples_at_once": (500,),
+        "task.loss": _LOSSES,
+    }
+    return [*_MLPS, images]
+
+
+# Only the MLPs, on a fifth of the images.
+SCALES = {
+    "cpu": {"task.num_train": 1000, "steps": 5000},
+    "ci": {**small.MLP_BY_RULE, "seeds": 2},
+}
+GRIDS = {
+    "cpu": _MLPS,
+    "ci": {"task.activation": ("tanh", "relu"), "task.loss": _LOSSES[:1]},
+}
