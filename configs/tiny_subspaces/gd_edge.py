@@ -28,6 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES = {
-    "cpu": {"subspace.refresh_every": 0},
+    # At the edge the basis turns at each step, to and fro: an adaptive policy would
+    # refresh it every other step, 12 products a step.
+    "cpu": {"subspace.refresh_every": 20, "log_every": 20},
     "ci": small.MLP_BY_RULE,
 }
