@@ -80,15 +80,19 @@ def never_switched(run: Run) -> str:
     ]
     if not missed:
         return ""
-    highest = max(
-        (line.get("alignment/average", math.nan) for line in run.lines),
-        default=math.nan,
-    )
+    averages = [
+        line["alignment/average"] for line in run.lines if not _is_unknown(line)
+    ]
+    highest = max(averages, default=math.nan)
     seeds = ", ".join(str(seed) for seed, _ in missed)
     return (
         f"seed {seeds} never met the switch rule: the moving average reached "
         f"{highest:.3f}"
     )
+
+
+def _is_unknown(line: Line) -> bool:
+    return math.isnan(line.get("alignment/average", math.nan))
 
 
 def by_seed(run: Run, branch: str) -> list[list[Line]]:
@@ -118,6 +122,16 @@ def between(
     return [
         value for step, value in zip(steps, values, strict=True) if first <= step < last
     ]
+
+
+def lowest(values: Sequence[float]) -> float:
+    """Return the smallest value, NaN of nothing."""
+    return min(values, default=math.nan)
+
+
+def highest(values: Sequence[float]) -> float:
+    """Return the largest value, NaN of nothing."""
+    return max(values, default=math.nan)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for experiment in experiments:
             try:
                 entry = run(paper, experiment, arguments.scale, folder, command)
+            except KeyboardInterrupt:
+                sys.exit("interrupted; the same command goes on from here")
             except (ForeignWorkdirError, MissingDatasetError, ValueError) as error:
                 sys.exit(f"error: {paper}/{experiment.name}: {error}")
             failed |= "failed" in entry.status

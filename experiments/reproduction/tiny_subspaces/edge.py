@@ -17,6 +17,8 @@ from experiments.reproduction.judging import (
     between,
     by_seed,
     held_to,
+    highest,
+    lowest,
     median,
     never_switched,
     series,
@@ -62,21 +64,23 @@ def _judge_edge(runs: Runs) -> list[Criterion]:
         if switch is None:
             continue
         courses = {name: by_seed(run, name)[index] for name in ("plain", "dom", "bulk")}
-        least_before = min(between(courses["plain"], "loss/full", switch - 100, switch))
+        before = between(courses["plain"], "loss/full", switch - 100, switch)
+        least_before = lowest(before)
         last = {
-            name: min(between(lines, "loss/full", steps - (steps - switch) / 10))
+            name: lowest(between(lines, "loss/full", steps - (steps - switch) / 10))
             for name, lines in courses.items()
         }
         at_edge = between(courses["plain"], "sharpness/over_edge", switch)
-        found["lowest"].append(min(at_edge))
-        found["highest"].append(max(at_edge))
+        found["lowest"].append(lowest(at_edge))
+        found["highest"].append(highest(at_edge))
         found["dom"].append(last["dom"] / least_before)
         found["gd"].append(last["plain"] / least_before)
         found["bulk"].append(last["bulk"] / last["plain"])
         start = entry(courses["plain"])
         chi = "alignment/gradient"
-        found["before"].append(max(between(courses["plain"], chi, _SETTLED, start)))
-        found["after"].append(max(between(courses["plain"], chi, start, start + 201)))
+        found["before"].append(highest(between(courses["plain"], chi, _SETTLED, start)))
+        after = between(courses["plain"], chi, start, start + 201)
+        found["after"].append(highest(after))
     e6, r9 = AT_THE_EDGE.id, BEFORE_AND_AFTER.id
     return [
         at_least(
@@ -121,15 +125,12 @@ def _judge_small_step(runs: Runs) -> list[Criterion]:
     run = runs[ONLY_POINT]
     courses = by_seed(run, "plain")
     medians = [median(between(lines, "alignment/gradient", 1000)) for lines in courses]
-    highest = [
-        max(between(lines, "sharpness/over_edge", 0), default=math.nan)
-        for lines in courses
-    ]
+    sharpest = [highest(between(lines, "sharpness/over_edge", 0)) for lines in courses]
     return [
         held_to(
             BELOW_THE_EDGE.id,
             "λ_1 η / 2 stays below 1: highest",
-            highest,
+            sharpest,
             lambda ratio: ratio < 1,
         ),
         at_most(BELOW_THE_EDGE.id, "median χ_k from step 1,000 on", medians, 0.1),

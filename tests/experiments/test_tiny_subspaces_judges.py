@@ -1,0 +1,214 @@
+"""Judges of the tiny-subspaces experiments on made-up runs: as claimed, and not."""
+
+import math
+
+import pytest
+
+from experiments.reproduction import tiny_subspaces
+from experiments.reproduction.experiment import (
+    NO_VERDICT,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    Run,
+)
+from experiments.reproduction.words import verdict_on
+
+EXPERIMENTS = {one.name: one for one in tiny_subspaces.EXPERIMENTS}
+
+
+def make_run(parts, switch_step, seeds=1, **fields):
+    """Return a run from each part's lines; a part is (name, steps, metrics of step)."""
+    lines = [
+        {"branch": name, "seed": seed, "step": step, **metrics(step)}
+        for seed in range(seeds)
+        for name, steps, metrics in parts
+        for step in steps
+    ]
+    names = dict.fromkeys(name for name, *_ in parts)
+    last = {name: max(s for n, s, _ in parts if n == name)[-1] for name in names}
+    outcomes = {n: {"status": "finished", "step": step} for n, step in last.items()}
+    several = seeds > 1
+    status = {
+        "status": "finished",
+        "switch_step": [switch_step] * seeds if several else switch_step,
+        "branches": {n: [o] * seeds if several else o for n, o in outcomes.items()},
+    }
+    config = {
+        "seed": 0,
+        "seeds": seeds,
+        "steps": max(last.values()),
+        "modes": [name for name in names if name != "warmup"],
+        "subspace": {"k": 2},
+        "switch": {"step": 0},
+        "report_window": 100,
+        **fields,
+    }
+    return Run(config, status, lines, [])
+
+
+def verdicts(name, runs):
+    experiment = EXPERIMENTS[name]
+    criteria = experiment.judge(runs)
+    assert all(plot.curves for plot in experiment.plots(runs))
+    return {claim.id: verdict_on(claim, criteria) for claim in experiment.claims}
+
+
+# Figure 1.
+
+
+def figure_1(plain=0.4, dom=1.0, bulk=0.41, switch_step=2000, gap=3.0, accuracy=0.9):
+    def line(loss, chi=0.97, accuracy=0.9):
+        return lambda step: {
+            "loss/full": loss,
+            "alignment/gradient": chi,
+            "alignment/average": 0.9,
+            "accuracy/test": accuracy,
+            "spectrum/eigenvalues": [9.0, gap, 1.0, 0.5],
+        }
+
+    steps = range(2000, 4001, 50)
+    branches = [("plain", steps, line(plain)), ("dom", steps, line(dom))]
+    branches.append(("bulk", steps, line(bulk, accuracy=accuracy)))
+    parts = [("warmup", range(0, 2000, 50), line(1.0))]
+    return {"run": make_run(parts + (branches if switch_step else []), switch_step)}
+
+
+def test_figure_1_as_claimed():
+    found = verdicts("mlp_mnist", figure_1())
+    assert set(found.values()) == {REPRODUCED}
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim", "expected"),
+    [
+        ({"dom": 0.9}, "P1-E1 MLP", PARTLY),
+        ({"bulk": 0.55}, "P1-E1 MLP", PARTLY),
+        ({"plain": 0.9, "dom": 0.9, "bulk": 0.61}, "P1-E1 MLP", NOT_REPRODUCED),
+        ({"switch_step": 9000}, "P1-E2 MLP", NO_VERDICT),
+        ({"switch_step": 400}, "P1-E2 MLP", PARTLY),
+        ({"gap": 1.9}, "P1-E3 MLP", NOT_REPRODUCED),
+        ({"accuracy": 0.87}, "P1-R1 MLP", NOT_REPRODUCED),
+    ],
+)
+def test_figure_1_not_as_claimed(changes, claim, expected):
+    assert verdicts("mlp_mnist", figure_1(**changes))[claim] == expected
+
+
+def test_a_run_that_never_switched_gives_no_verdict_and_says_so():
+    runs = figure_1(switch_step=None)
+    found = verdicts("mlp_mnist", runs)
+    assert found["P1-E1 MLP"] == found["P1-E2 MLP"] == NO_VERDICT
+    notes = [one.note for one in EXPERIMENTS["mlp_mnist"].judge(runs)]
+    assert any(
+        "never met the switch rule: the moving average reached 0.900" in n
+        for n in notes
+    )
+
+
+# The noise.
+
+
+def noise_off(without=0.01, again=0.98):
+    def chi(step):
+        value = 0.97 if step < 4000 else without if step < 4500 else again
+        return {"alignment/gradient": value, "loss/full": 1.0}
+
+    steps = range(1, 5500, 10)
+    run = make_run([("plain", steps, chi)], 1, seeds=2, noise_free_steps=[4000, 4500])
+    return {"run": run}
+
+
+def test_noise_off():
+    assert verdicts("noise_off", noise_off()) == {"P1-E4": REPRODUCED}
+    assert verdicts("noise_off", noise_off(without=0.3)) == {"P1-E4": PARTLY}
+    assert verdicts("noise_off", noise_off(again=0.01)) == {"P1-E4": PARTLY}
+
+
+def batch_sizes(chi):
+    return {
+        f"batch_size={size}": make_run(
+            [("plain", range(0, 3000, 50), lambda _, c=c: {"alignment/gradient": c})],
+            1,
+            batch_size=size,
+        )
+        for size, c in chi.items()
+    }
+
+
+def test_batch_size():
+    falls = batch_sizes({10: 0.9, 50: 0.5, 250: 0.05})
+    assert verdicts("batch_size", falls) == {"P1-R2": REPRODUCED}
+    rises = batch_sizes({10: 0.5, 50: 0.9, 250: 0.05})
+    assert verdicts("batch_size", rises) == {"P1-R2": PARTLY}
+    # Their order in the mapping is not their order by size.
+    rises = batch_sizes({250: 0.9, 10: 0.5})
+    assert verdicts("batch_size", rises) == {"P1-R2": NOT_REPRODUCED}
+
+
+# Gradient descent.
+
+
+def edge(chi_before=0.01, chi_after=0.97, bulk=0.5, enters_at=300):
+    def descent(loss):
+        def line(step):
+            over = step / enters_at if step < enters_at else 1.05
+            return {
+                "loss/full": 1.0 if step < 500 else loss,
+                "alignment/gradient": chi_before if step < enters_at else chi_after,
+                "sharpness/over_edge": over,
+                "sharpness/largest": 20 * over,
+                "subspace/next_eigenvalue": 5.0,
+            }
+
+        return line
+
+    before, after = range(0, 500, 10), range(500, 3001, 10)
+    parts = [("warmup", before, descent(1.0)), ("plain", after, descent(0.5))]
+    parts += [("dom", after, descent(0.99)), ("bulk", after, descent(bulk))]
+    return {"run": make_run(parts, 500, optimizer={"learning_rate": 0.1})}
+
+
+def test_the_edge_of_stability():
+    as_claimed = {"P1-E6": REPRODUCED, "P1-R9": REPRODUCED}
+    assert verdicts("gd_edge", edge()) == as_claimed
+    assert verdicts("gd_edge", edge(bulk=0.6))["P1-E6"] == PARTLY
+    assert verdicts("gd_edge", edge(chi_before=0.5))["P1-R9"] == PARTLY
+    assert verdicts("gd_edge", edge(chi_after=0.05))["P1-R9"] == PARTLY
+    never = verdicts("gd_edge", edge(enters_at=10**6))
+    assert never == {"P1-E6": PARTLY, "P1-R9": NO_VERDICT}
+
+
+# Effective learning rates.
+
+
+def rates(bulk_of_momentum=0.1):
+    def of(name, dom, bulk):
+        def line(step):
+            # Noise that the ratio of the sums averages out, and the mean of ratios not.
+            size = 1.0 if step % 2 else 100.0
+            return {
+                "effective_rate/dom_numerator": dom * size,
+                "effective_rate/dom_denominator": size,
+                "effective_rate/bulk_numerator": bulk * (size + (-1) ** step),
+                "effective_rate/bulk_denominator": size,
+            }
+
+        optimizer = {"name": name, "learning_rate": 0.01}
+        return make_run([("plain", range(1000), line)], 1, optimizer=optimizer)
+
+    return {
+        "sgd": of("sgd", 0.01, 0.0101),
+        "heavy_ball": of("heavy_ball", 0.0053, bulk_of_momentum),
+        "adam": of("adam", 0.01, 0.02),
+    }
+
+
+def test_effective_rates():
+    assert verdicts("effective_rates", rates())["P1-E8"] == REPRODUCED
+    assert verdicts("effective_rates", rates(0.03))["P1-E8"] == PARTLY
+    criteria = EXPERIMENTS["effective_rates"].judge(rates())
+    (rate,) = (c for c in criteria if c.text == "heavy-ball: lr_bulk")
+    assert rate.values[0] == pytest.approx(0.1)
+    assert not any(math.isnan(value) for c in criteria for value in c.values)
