@@ -100,8 +100,7 @@ def test_refreshes_are_decided_together_and_executed_once(monkeypatch):
 
         return curvature
 
-    monkeypatch.setattr(optimizers, "curvature", counting_curvature)
-    monkeypatch.setattr(optimizers.tracked, "curvature", counting_curvature)
+    monkeypatch.setattr(optimizers.tracked, "tracked_curvature", counting_curvature)
     config = seeds_config()
     config.seeds = SEEDS
     task = make_task(config.task)
