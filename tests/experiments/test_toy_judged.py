@@ -8,7 +8,6 @@ import pytest
 
 from configs.tiny_subspaces import toy_gaussian
 from experiments import records, toy
-from experiments.reproduction import toy as reproduction
 from experiments.reproduction.experiment import (
     NO_VERDICT,
     PARTLY,
@@ -16,6 +15,7 @@ from experiments.reproduction.experiment import (
     Run,
     verdict,
 )
+from experiments.reproduction.tiny_subspaces import toy as reproduction
 from tests.experiments.toy_runs import small_config
 
 QUADRATIC, GAUSSIAN = reproduction.EXPERIMENTS

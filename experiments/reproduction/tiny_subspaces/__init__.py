@@ -3,7 +3,6 @@
 What the claims are held to is stated here, not in the paper: see each `Criterion`.
 """
 
-from experiments.reproduction import toy
 from experiments.reproduction.experiment import Experiment
 from experiments.reproduction.tiny_subspaces import (
     causes,
@@ -12,6 +11,7 @@ from experiments.reproduction.tiny_subspaces import (
     networks,
     optimizers,
     sensitivity,
+    toy,
 )
 
 TITLE = "Does SGD really happen in tiny subspaces?"

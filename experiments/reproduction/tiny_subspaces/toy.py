@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments import toy, toy_theory
-from experiments.reproduction import toy_plots
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Runs
-from experiments.reproduction.toy_series import (
+from experiments.reproduction.tiny_subspaces import toy_plots
+from experiments.reproduction.tiny_subspaces.toy_series import (
     Branch,
     branch_of,
     energy_ratio_limit,

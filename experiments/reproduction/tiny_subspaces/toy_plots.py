@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.reproduction.experiment import Run, Runs
 from experiments.reproduction.plots import Curve, Level, Plot
-from experiments.reproduction.toy_series import (
+from experiments.reproduction.tiny_subspaces.toy_series import (
     WEIGHTS,
     Branch,
     branch_of,
