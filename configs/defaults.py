@@ -111,9 +111,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.k = 10
     # Steps between refreshes of the basis, 1 is the paper's exact method; 0: as often
     # as it takes to keep the basis within max_angle (radians), but at least each
-    # max_interval steps.
+    # max_interval steps, and min_interval steps apart: without a gap at k, as of
+    # cross-entropy with k classes, the basis turns at once, whatever it costs.
     config.subspace.refresh_every = 0
     config.subspace.max_angle = 0.1
+    config.subspace.min_interval = 1
     config.subspace.max_interval = 1000
     # Relative residual of the eigenpairs.
     config.subspace.tol = 1e-3

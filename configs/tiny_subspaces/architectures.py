@@ -46,7 +46,7 @@ def get_grid() -> list[dict[str, tuple]]:
 
 # Only the MLPs, on a fifth of the images.
 SCALES = {
-    "cpu": {"task.num_train": 1000, "steps": 5000},
+    "cpu": {"task.num_train": 1000, "steps": 5000, "subspace.min_interval": 50},
     "ci": {**small.MLP_BY_RULE, "seeds": 2},
 }
 GRIDS = {

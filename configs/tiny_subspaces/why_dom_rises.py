@@ -38,7 +38,10 @@ def get_grid() -> dict[str, tuple]:
     }
 
 
-SCALES = {"ci": {**small.MLP, "switch.step": 30}}
+SCALES = {
+    "cpu": {"subspace.num_examples": 1000, "subspace.min_interval": 50},
+    "ci": {**small.MLP, "switch.step": 30},
+}
 GRIDS = {
     "ci": {"noise_free_steps": ((), (30, 60)), "subspace.refresh_every": (5, 30)},
 }

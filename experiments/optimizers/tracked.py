@@ -87,7 +87,11 @@ def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
     """Return the policy that the sub-config `subspace` asks for."""
     if config.refresh_every:
         return dominant.every(config.refresh_every)
-    return dominant.adaptive(config.max_angle, max_interval=config.max_interval)
+    return dominant.adaptive(
+        config.max_angle,
+        min_interval=config.min_interval,
+        max_interval=config.max_interval,
+    )
 
 
 def switches_by_rule(config: ml_collections.ConfigDict) -> bool:
