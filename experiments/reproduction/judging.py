@@ -46,9 +46,12 @@ def at_most(
 def at_least(
     claim: str, text: str, values: Sequence[float], bound: float, note: str = ""
 ) -> Criterion:
-    """Hold the mean to a lower bound, which is added to the text."""
+    """Hold the mean to a lower bound, which is added to the text.
+
+    An infinite loss, of a branch that diverged, fulfils no bound.
+    """
     text = f"{text} ≥ {bound:g}"
-    return held_to(claim, text, values, lambda mean: mean >= bound, note)
+    return held_to(claim, text, values, lambda mean: bound <= mean < math.inf, note)
 
 
 def summaries(run: Run) -> list[Summary]:

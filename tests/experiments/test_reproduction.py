@@ -164,6 +164,7 @@ def test_numbers_are_held_to_their_bounds_in_the_mean():
     assert not judging.at_most("P1-E1", "x", [0.5, 0.71], 0.6).holds
     assert judging.at_least("P1-E1", "x", [0.6], 0.6).holds
     assert not judging.at_most("P1-E1", "x", [math.inf], 0.6).holds
+    assert not judging.at_least("P1-E1", "x", [math.inf], 0.6).holds
     unknown = judging.at_most("P1-E1", "x", [0.1, math.nan], 0.6, "the run diverged")
     assert (unknown.values, unknown.holds, unknown.note) == (
         (),
