@@ -38,5 +38,5 @@ def get_grid() -> list[dict[str, tuple]]:
     return _OPTIMIZERS
 
 
-SCALES = {"cpu": {"subspace.refresh_every": 0}, "ci": {**small.MLP, "log_every": 1}}
+SCALES = {"ci": {**small.MLP, "log_every": 1}}
 GRIDS = {"ci": _OPTIMIZERS[:2]}

@@ -31,5 +31,14 @@ def get_grid() -> list[dict[str, tuple]]:
     return _OPTIMIZERS
 
 
-SCALES = {"cpu": {"steps": 5000}, "ci": small.MLP_BY_RULE}
+# Steps of Adam turn the basis at once: at first it would be refreshed at each one, with
+# 30 products.
+SCALES = {
+    "cpu": {
+        "steps": 5000,
+        "subspace.num_examples": 1000,
+        "subspace.min_interval": 10,
+    },
+    "ci": small.MLP_BY_RULE,
+}
 GRIDS = {"ci": _OPTIMIZERS[:1]}
