@@ -24,12 +24,14 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-# A tenth of its width, few examples and a given switch.
+# An eighth of its width, few examples and a given switch; at first a refresh takes 50
+# products, and the basis would turn every other step.
 SCALES = {
     "cpu": {
         "task.width": 0.125,
         "task.num_train": 1000,
         "subspace.num_examples": 200,
+        "subspace.min_interval": 50,
         "steps": 3000,
         "switch.step": 1500,
         "log_every": 50,
