@@ -27,15 +27,21 @@ from configs.tiny_subspaces import small
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
     config.title = "Does SGD really happen in tiny subspaces? CNN on CIFAR10-5k"
-    config.task.dataset = "cifar10"
-    config.task.num_train = 5000
-    config.task.model = "cnn"
-    config.optimizer.learning_rate = 0.001
-    # Bounds the memory of activations and of patches, on a CPU, in full passes.
-    config.examples_at_once = 2500
+    set_task(config)
     # Criteria of ours, wider than the MLP's: these tasks learn more slowly.
     config.claims.plain.max_ratio = config.claims.bulk.max_ratio = 0.93
     return config
+
+
+def set_task(config: ml_collections.ConfigDict) -> None:
+    """Put the CNN and its images in the place of another experiment's task."""
+    config.task.dataset = "cifar10"
+    config.task.num_train = 5000
+    config.task.model = "cnn"
+    config.task.hidden_sizes = None
+    config.optimizer.learning_rate = 0.001
+    # Bounds the memory of activations and of patches, on a CPU, in full passes.
+    config.examples_at_once = 2500
 
 
 SCALES = {
@@ -49,3 +55,6 @@ SCALES = {
     },
     "ci": small.CNN,
 }
+
+# Of the experiments that take other losses or optimizers, on two cores.
+SHORT = {**SCALES["cpu"], "task.num_train": 1000, "subspace.num_examples": 250}

@@ -3,6 +3,18 @@
 Such a run says that an experiment works, not what its answer is.
 """
 
+from typing import Any
+
+
+def _without_switch(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes for an experiment whose switch is at a step."""
+    return {
+        name: value
+        for name, value in changes.items()
+        if not name.startswith("switch.")
+    }
+
+
 MLP = {
     "steps": 60,
     "batch_size": 16,
@@ -27,6 +39,7 @@ IMAGES = {
 }
 
 CNN = {**IMAGES, "task.channels": (3,)}
+CNN_AT_ONCE = _without_switch(CNN)
 
 TRANSFORMER = {
     "steps": 60,
@@ -47,3 +60,5 @@ TRANSFORMER = {
     "report_window": 10,
     "check_curvature": False,
 }
+
+TRANSFORMER_AT_ONCE = _without_switch(TRANSFORMER)

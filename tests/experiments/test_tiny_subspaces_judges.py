@@ -121,9 +121,9 @@ def noise_off(without=0.01, again=0.98):
 
 
 def test_noise_off():
-    assert verdicts("noise_off", noise_off()) == {"P1-E4": REPRODUCED}
-    assert verdicts("noise_off", noise_off(without=0.3)) == {"P1-E4": PARTLY}
-    assert verdicts("noise_off", noise_off(again=0.01)) == {"P1-E4": PARTLY}
+    assert verdicts("noise_off", noise_off()) == {"P1-E4 MLP": REPRODUCED}
+    assert verdicts("noise_off", noise_off(without=0.3)) == {"P1-E4 MLP": PARTLY}
+    assert verdicts("noise_off", noise_off(again=0.01)) == {"P1-E4 MLP": PARTLY}
 
 
 def batch_sizes(chi):
@@ -171,13 +171,13 @@ def edge(chi_before=0.01, chi_after=0.97, bulk=0.5, enters_at=300):
 
 
 def test_the_edge_of_stability():
-    as_claimed = {"P1-E6": REPRODUCED, "P1-R9": REPRODUCED}
+    as_claimed = {"P1-E6 MLP": REPRODUCED, "P1-R9 MLP": REPRODUCED}
     assert verdicts("gd_edge", edge()) == as_claimed
-    assert verdicts("gd_edge", edge(bulk=0.6))["P1-E6"] == PARTLY
-    assert verdicts("gd_edge", edge(chi_before=0.5))["P1-R9"] == PARTLY
-    assert verdicts("gd_edge", edge(chi_after=0.05))["P1-R9"] == PARTLY
+    assert verdicts("gd_edge", edge(bulk=0.6))["P1-E6 MLP"] == PARTLY
+    assert verdicts("gd_edge", edge(chi_before=0.5))["P1-R9 MLP"] == PARTLY
+    assert verdicts("gd_edge", edge(chi_after=0.05))["P1-R9 MLP"] == PARTLY
     never = verdicts("gd_edge", edge(enters_at=10**6))
-    assert never == {"P1-E6": PARTLY, "P1-R9": NO_VERDICT}
+    assert never == {"P1-E6 MLP": PARTLY, "P1-R9 MLP": NO_VERDICT}
 
 
 # Effective learning rates.
@@ -206,8 +206,8 @@ def rates(bulk_of_momentum=0.1):
 
 
 def test_effective_rates():
-    assert verdicts("effective_rates", rates())["P1-E8"] == REPRODUCED
-    assert verdicts("effective_rates", rates(0.03))["P1-E8"] == PARTLY
+    assert verdicts("effective_rates", rates())["P1-E8 MLP"] == REPRODUCED
+    assert verdicts("effective_rates", rates(0.03))["P1-E8 MLP"] == PARTLY
     criteria = EXPERIMENTS["effective_rates"].judge(rates())
     (rate,) = (c for c in criteria if c.text == "heavy-ball: lr_bulk")
     assert rate.values[0] == pytest.approx(0.1)

@@ -26,11 +26,6 @@ from experiments.reproduction.judging import (
 )
 from experiments.reproduction.plots import Curve, Level, Plot
 
-NOISE_OFF = Claim(
-    "P1-E4",
-    "Sec. 4",
-    "Without the gradient's noise the alignment goes; with it, it comes back.",
-)
 BATCH_SIZE = Claim(
     "P1-R2", "asked by the reviewers", "The smaller the noise, the lower the alignment."
 )
@@ -47,8 +42,22 @@ SHARP_NOISE = Claim(
 # The noise taken away, and given back.
 
 
-def _judge_noise_off(runs: Runs) -> list[Criterion]:
-    run = runs[ONLY_POINT]
+def _noise_off(name: str, task: str, data: str) -> Experiment:
+    """Return the experiment on one task."""
+    claim = Claim(
+        f"P1-E4 {task}",
+        "Sec. 4",
+        "Without the gradient's noise the alignment goes; with it, it comes back.",
+    )
+
+    def judge(runs: Runs) -> list[Criterion]:
+        return _judge_noise_off(runs[ONLY_POINT], claim.id)
+
+    title = f"SGD to GD and back: {task} on {data}"
+    return Experiment(name, title, (claim,), judge, _plot_noise_off)
+
+
+def _judge_noise_off(run: Run, claim: str) -> list[Criterion]:
     first, last = run.config["noise_free_steps"]
     courses = by_seed(run, "plain")
     chi = "alignment/gradient"
@@ -56,9 +65,9 @@ def _judge_noise_off(runs: Runs) -> list[Criterion]:
     without = [lowest(between(lines, chi, first, first + 201)) for lines in courses]
     again = [highest(between(lines, chi, last, last + 501)) for lines in courses]
     return [
-        at_least(NOISE_OFF.id, "mean χ_k in SGD's last 200 steps", before, 0.9),
-        at_most(NOISE_OFF.id, "lowest χ_k within 200 steps of GD", without, 0.2),
-        at_least(NOISE_OFF.id, "highest χ_k within 500 steps of SGD", again, 0.9),
+        at_least(claim, "mean χ_k in SGD's last 200 steps", before, 0.9),
+        at_most(claim, "lowest χ_k within 200 steps of GD", without, 0.2),
+        at_least(claim, "highest χ_k within 500 steps of SGD", again, 0.9),
     ]
 
 
@@ -262,13 +271,8 @@ def _plot_sharp_noise(runs: Runs) -> list[Plot]:
 
 
 EXPERIMENTS = (
-    Experiment(
-        "noise_off",
-        "SGD to GD and back",
-        (NOISE_OFF,),
-        _judge_noise_off,
-        _plot_noise_off,
-    ),
+    _noise_off("noise_off", "MLP", "MNIST-5k"),
+    _noise_off("noise_off_cnn", "CNN", "CIFAR10-5k"),
     Experiment(
         "batch_size",
         "The batch size",

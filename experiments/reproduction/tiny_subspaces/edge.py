@@ -26,17 +26,6 @@ from experiments.reproduction.judging import (
 )
 from experiments.reproduction.plots import Curve, Level, Plot
 
-AT_THE_EDGE = Claim(
-    "P1-E6",
-    "Fig. 9",
-    "At the edge of stability Dom-GD stalls; Bulk-GD learns as fast as GD, and "
-    "smoothly.",
-)
-BEFORE_AND_AFTER = Claim(
-    "P1-R9",
-    "asked by the reviewers",
-    "The gradient aligns when the sharpness has reached 2/η, and not before.",
-)
 BELOW_THE_EDGE = Claim(
     "P1-E9", "App. D.1", "Gradient descent with a small step does not align."
 )
@@ -51,8 +40,33 @@ def entry(lines: Sequence) -> float:
     return next((step for step, ratio in over if ratio > 1), math.inf)
 
 
-def _judge_edge(runs: Runs) -> list[Criterion]:
-    run = runs[ONLY_POINT]
+def _edge(name: str, task: str, data: str) -> Experiment:
+    """Return the experiment on one task."""
+    at_the_edge = Claim(
+        f"P1-E6 {task}",
+        "Fig. 9",
+        "At the edge of stability Dom-GD stalls; Bulk-GD learns as fast as GD, and "
+        "smoothly.",
+    )
+    before_and_after = Claim(
+        f"P1-R9 {task}",
+        "asked by the reviewers",
+        "The gradient aligns when the sharpness has reached 2/η, and not before.",
+    )
+
+    def judge(runs: Runs) -> list[Criterion]:
+        return _judge_edge(runs[ONLY_POINT], at_the_edge.id, before_and_after.id)
+
+    return Experiment(
+        name,
+        f"Gradient descent at the edge of stability: {task} on {data}",
+        (at_the_edge, before_and_after),
+        judge,
+        _plot_edge,
+    )
+
+
+def _judge_edge(run: Run, e6: str, r9: str) -> list[Criterion]:
     note = never_switched(run)
     steps = run.config["steps"]
     found: dict[str, list[float]] = {
@@ -81,7 +95,6 @@ def _judge_edge(runs: Runs) -> list[Criterion]:
         found["before"].append(highest(between(courses["plain"], chi, _SETTLED, start)))
         after = between(courses["plain"], chi, start, start + 201)
         found["after"].append(highest(after))
-    e6, r9 = AT_THE_EDGE.id, BEFORE_AND_AFTER.id
     return [
         at_least(
             e6, "GD: lowest λ_1 η / 2 after the switch", found["lowest"], 0.9, note
@@ -144,13 +157,8 @@ def _plot_small_step(runs: Runs) -> list[Plot]:
 
 
 EXPERIMENTS = (
-    Experiment(
-        "gd_edge",
-        "Gradient descent at the edge of stability",
-        (AT_THE_EDGE, BEFORE_AND_AFTER),
-        _judge_edge,
-        _plot_edge,
-    ),
+    _edge("gd_edge", "MLP", "MNIST-5k"),
+    _edge("gd_edge_cnn", "CNN", "CIFAR10-5k"),
     Experiment(
         "small_step_gd",
         "Gradient descent with a small step",

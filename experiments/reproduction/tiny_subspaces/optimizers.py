@@ -24,20 +24,6 @@ from experiments.reproduction.tiny_subspaces.figure_1 import stalls_and_learns
 SAM = Claim(
     "P1-E7", "Fig. 10", "Dom-SAM stalls, and Bulk-SAM learns at least as SAM does."
 )
-RATES = Claim(
-    "P1-E8",
-    "Table 1",
-    "Momentum and Adam move much faster in the bulk than in the dominant space; SGD "
-    "moves at one rate in both.",
-)
-RATE_CURVES = Claim(
-    "P1-R4",
-    "asked by the reviewers",
-    "The effective learning rates as curves over time.",
-)
-MOMENTUM = Claim(
-    "P1-E13", "App. F", "With momentum and with Adam, too, Dom stalls and Bulk learns."
-)
 
 
 # SAM.
@@ -83,7 +69,28 @@ def _rate(lines: Sequence, part: str) -> float:
     return sum(numerators) / sum(denominators)
 
 
-def _judge_rates(runs: Runs) -> list[Criterion]:
+def _effective_rates(name: str, task: str, data: str) -> Experiment:
+    """Return the experiment on one task."""
+    rates = Claim(
+        f"P1-E8 {task}",
+        "Table 1",
+        "Momentum and Adam move much faster in the bulk than in the dominant space; "
+        "SGD moves at one rate in both.",
+    )
+    curves = Claim(
+        f"P1-R4 {task}",
+        "asked by the reviewers",
+        "The effective learning rates as curves over time.",
+    )
+
+    def judge(runs: Runs) -> list[Criterion]:
+        return _judge_rates(runs, rates.id, curves.id)
+
+    title = f"Effective learning rates: {task} on {data}"
+    return Experiment(name, title, (rates, curves), judge, _plot_rates)
+
+
+def _judge_rates(runs: Runs, of_rates: str, of_curves: str) -> list[Criterion]:
     criteria = []
     for run in runs.values():
         rate, name = run.config["optimizer"]["learning_rate"], _name(run)
@@ -95,7 +102,7 @@ def _judge_rates(runs: Runs) -> list[Criterion]:
         if name == "sgd":
             criteria += [
                 held_to(
-                    RATES.id,
+                    of_rates,
                     f"SGD: lr_{part} / η within 10 % of 1",
                     [value / rate for value in values],
                     lambda value: abs(value - 1) <= 0.1,
@@ -104,9 +111,9 @@ def _judge_rates(runs: Runs) -> list[Criterion]:
             ]
         elif name == "heavy-ball":
             criteria += [
-                at_least(RATES.id, f"{name}: lr_bulk / lr_dom", ratios, 3),
+                at_least(of_rates, f"{name}: lr_bulk / lr_dom", ratios, 3),
                 held_to(
-                    RATES.id,
+                    of_rates,
                     f"{name}: lr_bulk / η in [5, 12]",
                     [value / rate for value in bulk],
                     lambda value: 5 <= value <= 12,
@@ -114,10 +121,10 @@ def _judge_rates(runs: Runs) -> list[Criterion]:
             ]
         else:
             criteria.append(
-                at_least(RATES.id, f"{name}: lr_bulk / lr_dom", ratios, 1.5)
+                at_least(of_rates, f"{name}: lr_bulk / lr_dom", ratios, 1.5)
             )
         criteria += [
-            Criterion(RATE_CURVES.id, f"{name}: lr_{part}", tuple(values), None)
+            Criterion(of_curves, f"{name}: lr_{part}", tuple(values), None)
             for part, values in (("dom", dom), ("bulk", bulk))
         ]
     return criteria
@@ -163,11 +170,25 @@ def _plot_rates(runs: Runs) -> list[Plot]:
 # Dom and Bulk with momentum and Adam.
 
 
-def _judge_momentum(runs: Runs) -> list[Criterion]:
-    criteria = []
-    for run in runs.values():
-        criteria += stalls_and_learns(run, MOMENTUM.id, 0.6, f"{_name(run)}, ")
-    return criteria
+def _momentum_adam(name: str, task: str, data: str, max_ratio: float) -> Experiment:
+    """Return the experiment on one task, with figure 1's bound on L_end / L_sw."""
+    claim = Claim(
+        f"P1-E13 {task}",
+        "App. F",
+        "With momentum and with Adam, too, Dom stalls and Bulk learns.",
+    )
+
+    def judge(runs: Runs) -> list[Criterion]:
+        return [
+            criterion
+            for run in runs.values()
+            for criterion in stalls_and_learns(
+                run, claim.id, max_ratio, f"{_name(run)}, "
+            )
+        ]
+
+    title = f"Momentum and Adam: {task} on {data}"
+    return Experiment(name, title, (claim,), judge, _plot_momentum)
 
 
 def _plot_momentum(runs: Runs) -> list[Plot]:
@@ -191,18 +212,10 @@ def _plot_momentum(runs: Runs) -> list[Plot]:
 
 EXPERIMENTS = (
     Experiment("sam", "SAM", (SAM,), _judge_sam, _plot_sam),
-    Experiment(
-        "effective_rates",
-        "Effective learning rates",
-        (RATES, RATE_CURVES),
-        _judge_rates,
-        _plot_rates,
-    ),
-    Experiment(
-        "momentum_adam",
-        "Momentum and Adam",
-        (MOMENTUM,),
-        _judge_momentum,
-        _plot_momentum,
-    ),
+    _effective_rates("effective_rates", "MLP", "MNIST-5k"),
+    _effective_rates("effective_rates_cnn", "CNN", "CIFAR10-5k"),
+    _effective_rates("effective_rates_transformer", "transformer", "SST2-1k"),
+    _momentum_adam("momentum_adam", "MLP", "MNIST-5k", 0.6),
+    _momentum_adam("momentum_adam_cnn", "CNN", "CIFAR10-5k", 0.93),
+    _momentum_adam("momentum_adam_transformer", "transformer", "SST2-1k", 0.85),
 )
