@@ -9,9 +9,7 @@ from typing import Any
 def _without_switch(changes: dict[str, Any]) -> dict[str, Any]:
     """Return the changes for an experiment whose switch is at a step."""
     return {
-        name: value
-        for name, value in changes.items()
-        if not name.startswith("switch.")
+        name: value for name, value in changes.items() if not name.startswith("switch.")
     }
 
 

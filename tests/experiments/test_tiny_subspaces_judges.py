@@ -212,3 +212,31 @@ def test_effective_rates():
     (rate,) = (c for c in criteria if c.text == "heavy-ball: lr_bulk")
     assert rate.values[0] == pytest.approx(0.1)
     assert not any(math.isnan(value) for c in criteria for value in c.values)
+
+
+# Muon.
+
+
+def muon(average):
+    def line(loss):
+        return lambda _: {
+            "loss/full": loss,
+            "alignment/gradient": 0.8,
+            "alignment/average": average,
+        }
+
+    steps = range(2000, 4001, 50)
+    warmup = ("warmup", range(0, 2000, 50), line(1.0))
+    by_rule = make_run([warmup], None, modes=["plain", "dom", "bulk"])
+    losses = {"plain": 0.4, "dom": 1.0, "bulk": 0.41}
+    branches = [(name, steps, line(loss)) for name, loss in losses.items()]
+    forced = make_run([warmup, *branches], 2000, switch={"step": 2000})
+    return {"switch_step=0": by_rule, "switch_step=2000": forced}
+
+
+def test_muon_that_never_meets_the_switch_rule():
+    found = verdicts("muon", muon(average=0.9))
+    assert found == {"P1-E2 Muon": REPRODUCED, "P1-E13 Muon": REPRODUCED}
+    assert verdicts("muon", muon(average=0.97))["P1-E2 Muon"] == NOT_REPRODUCED
+    criteria = EXPERIMENTS["muon"].judge(muon(average=0.9))
+    assert "the moving average reached 0.900" in criteria[0].note

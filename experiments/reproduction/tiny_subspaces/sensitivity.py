@@ -1,12 +1,12 @@
 """How wrong may the subspace be? A study of ours, around the paper's algorithms."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import ends, mean
 from experiments.reproduction.plots import Curve, Level, Plot
-from experiments.summary import lines_of_seed, of_branch
+from experiments.summary import BranchSummary, lines_of_seed, of_branch
 
 _SOURCE = "a question of ours"
 
@@ -22,6 +22,9 @@ MINI_BATCH = Claim(
 OTHER_MATRICES = Claim(
     "S4", _SOURCE, "Rounded products, the Gauss-Newton matrix, a random basis."
 )
+
+
+KEPT_WITHIN = Claim("S5", _SOURCE, "To which angle must the basis be kept?")
 
 
 def _interval(run: Run) -> str:
@@ -49,6 +52,10 @@ def _matrix(run: Run) -> str:
     return f"Hessian in {subspace['products_in']}"
 
 
+def _max_angle(run: Run) -> str:
+    return f"max_angle {run.config['subspace']['max_angle']:g}"
+
+
 def _angles(run: Run) -> list[float]:
     """Return each seed's mean sine of the largest angle along Dom and Bulk."""
     found = []
@@ -72,11 +79,24 @@ def _report(claim: str, name: str, run: Run) -> list[Criterion]:
     rows = (
         ("Dom: L_end / L_sw", [one.ratio for one in dom]),
         ("L_end of Bulk / of SGD", to_plain),
+        ("χ_k under Bulk at the end", [one.alignment for one in bulk]),
         ("sine of the angle to the exact space, mean", _angles(run)),
+        ("products a step, of Dom and Bulk", _products(dom, bulk)),
     )
     return [
         Criterion(claim, f"{name}, {text}", tuple(values), None)
         for text, values in rows
+    ]
+
+
+def _products(
+    dom: Sequence[BranchSummary], bulk: Sequence[BranchSummary]
+) -> list[float]:
+    """Return each seed's Hessian-vector products a step for the basis."""
+    return [
+        (d.cost.matvecs + b.cost.matvecs) / (d.cost.steps + b.cost.steps)
+        for d, b in zip(dom, bulk, strict=True)
+        if d.cost is not None and b.cost is not None
     ]
 
 
@@ -154,5 +174,12 @@ EXPERIMENTS = (
         (OTHER_MATRICES,),
         _judge(_of(OTHER_MATRICES), _matrix),
         _plots(_matrix),
+    ),
+    Experiment(
+        "sensitivity_angle",
+        "To which angle must the basis be kept?",
+        (KEPT_WITHIN,),
+        _judge(_of(KEPT_WITHIN), _max_angle),
+        _plots(_max_angle),
     ),
 )

@@ -1,0 +1,39 @@
+"""P1-E2 and P1-E13, Muon: its gradient never aligns, says an independent replication.
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/muon
+
+The MLP of figure 1 with Muon (momentum 0.95, learning rate 0.001; ours), once with the
+rule of the switch, which it should never meet, and once with a switch at step 2,000.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "Muon: MLP on MNIST-5k"
+    config.optimizer.name = "muon"
+    config.optimizer.momentum = 0.95
+    config.optimizer.learning_rate = 0.001
+    config.subspace.refresh_every = 0
+    config.log_every = 50
+    config.measure.spectrum = 0
+    config.measure.held_out = 10
+    return config
+
+
+def get_grid() -> dict[str, tuple]:
+    return {"switch.step": (0, 2000)}
+
+
+SCALES = {
+    "cpu": {
+        "steps": 5000,
+        "subspace.num_examples": 1000,
+        "subspace.min_interval": 10,
+    },
+    "ci": small.MLP,
+}
+GRIDS = {"ci": {"switch.step": (0, 30)}}
