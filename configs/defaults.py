@@ -168,6 +168,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.noise = 0
     config.measure.exact = 0
     config.measure.effective_sharpness = 0
+    config.measure.bulk_sharpness = 0
 
     # Where logged lines go besides metrics.jsonl (docs/logging.md): event files for
     # TensorBoard, and Weights & Biases, offline unless WANDB_MODE says otherwise.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments.measurements import curvature, training
+from experiments.measurements import curvature, stability, training
 from experiments.measurements.record import Metrics as Metrics
 from experiments.measurements.record import Record as Record
 from experiments.measurements.record import Setting as Setting
@@ -54,6 +54,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
+    "bulk_sharpness": Measurement(stability.bulk_sharpness, "about 20"),
 }
 
 

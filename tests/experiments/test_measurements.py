@@ -254,24 +254,50 @@ def test_spectrum_is_the_top_2k_and_starts_from_its_memory(case):
 
 
 def test_drift_is_the_angle_to_the_basis_before(case):
-    record, setting, dense = case
+    record, setting, _ = case
     nothing = MEASUREMENTS["drift"].no_memory(record.params, setting)
     first, memory = take("drift", case, nothing)
     assert np.isnan(first["drift/angle"])
     same, _ = take("drift", case, memory)
     assert same["drift/angle"] == pytest.approx(0, abs=1e-3)
     assert same["drift/overlap"] == pytest.approx(1, abs=1e-5)
-    # Turn the last basis vector by 0.3 towards a direction outside.
-    outside = np.linalg.qr(np.vstack([dense["basis"], dense["gradient"]]).T)[0][:, K]
-    rows = dense["basis"].copy()
-    rows[-1] = np.cos(0.3) * rows[-1] + np.sin(0.3) * outside
-    _, unravel = ravel_pytree(record.params)
-    turned = [unravel(jnp.asarray(row, jnp.float32)) for row in rows]
-    turned = jax.tree.map(lambda *leaves: jnp.stack(leaves), *turned)
-    metrics, _ = take("drift", case, turned)
+    metrics, _ = take("drift", case, turned(case)[0])
     assert metrics["drift/angle"] == pytest.approx(0.3, rel=1e-4)
     expected = (K - 1 + np.cos(0.3) ** 2) / K
     assert metrics["drift/overlap"] == pytest.approx(expected, rel=1e-5)
+
+
+def turned(case, angle=0.3):
+    """Return a basis whose last vector is turned to the outside, and its rows."""
+    record, _, dense = case
+    outside = np.linalg.qr(np.vstack([dense["basis"], dense["gradient"]]).T)[0][:, K]
+    rows = dense["basis"].copy()
+    rows[-1] = np.cos(angle) * rows[-1] + np.sin(angle) * outside
+    _, unravel = ravel_pytree(record.params)
+    trees = [unravel(jnp.asarray(row, jnp.float32)) for row in rows]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), rows
+
+
+def test_bulk_sharpness_of_the_exact_basis_and_of_a_wrong_one(case):
+    record, setting, dense = case
+    config = setting.config.copy_and_resolve_references()
+    config.optimizer.name = "sgd"
+    setting = setting._replace(config=config)
+    wrong, rows = turned(case)
+    subspace = record.subspace._replace(basis=wrong)
+    at_wrong = record._replace(tracker=record.tracker._replace(subspace=subspace))
+    found = []
+    for at, basis in ((record, dense["basis"]), (at_wrong, rows)):
+        metrics, _ = take("bulk_sharpness", (at, setting, dense))
+        outside = np.eye(basis.shape[1]) - basis.T @ basis
+        largest = np.linalg.eigvalsh(outside @ dense["hessian"] @ outside)[-1]
+        assert metrics["bulk_sharpness/largest"] == pytest.approx(largest, rel=1e-2)
+        over = largest * config.optimizer.learning_rate / 2
+        assert metrics["bulk_sharpness/over_edge"] == pytest.approx(over, rel=1e-2)
+        found.append(largest)
+    next_eigenvalue = np.linalg.eigvalsh(dense["hessian"])[-K - 1]
+    assert found[0] == pytest.approx(next_eigenvalue, rel=1e-2)
+    assert found[1] > 1.1 * next_eigenvalue
 
 
 def test_effective_sharpness_of_adam(case):
