@@ -30,5 +30,9 @@ SCALES = {
     "ci": sensitivity_interval.CI,
 }
 GRIDS = {
+    "cpu": [
+        {"subspace.num_examples": (0, 50, 200)},
+        {"subspace.examples": ("batch", "other_batch")},
+    ],
     "ci": [{"subspace.num_examples": (0, 20)}, {"subspace.examples": ("other_batch",)}],
 }

@@ -26,6 +26,6 @@ SCALES = {
     "ci": sensitivity_interval.CI,
 }
 GRIDS = {
-    "cpu": {"subspace.tol": (1e-3, 1e-2, 0.1, 0.5)},
+    "cpu": {"subspace.tol": (1e-3, 0.1, 0.5)},
     "ci": {"subspace.tol": (1e-3, 0.5)},
 }
