@@ -8,7 +8,8 @@ t = 0, .., T - 1 the number of updates already made:
     cosine         eta (f + (1 - f) (1 + cos(pi t / T)) / 2)
     warmup_cosine  eta t / W up to W = warmup_steps (the first update is zero), then
                    cosine over the other T - W steps
-    piecewise      eta drop_factor^n, where n of the drop_steps are at most t
+    piecewise      eta drop_factor^n, where n of the drop_steps are at most t; a factor
+                   above 1 raises it
 """
 
 from collections.abc import Callable, Mapping
@@ -95,7 +96,10 @@ def learning_rate(config: ml_collections.ConfigDict, num_steps: int) -> optax.Sc
     require_defaults(config, "optimizer", unread, f"schedule {config.schedule!r}")
     eta = config.learning_rate
     require(eta > 0, f"optimizer.learning_rate must be positive, got {eta}.")
-    for name in ("final_fraction", "drop_factor"):
-        value = config[name]
-        require(0 <= value <= 1, f"optimizer.{name} must be in [0, 1], got {value}.")
+    fraction, factor = config.final_fraction, config.drop_factor
+    require(
+        0 <= fraction <= 1,
+        f"optimizer.final_fraction must be in [0, 1], got {fraction}.",
+    )
+    require(factor >= 0, f"optimizer.drop_factor must be at least 0, got {factor}.")
     return recipe.make(config, num_steps)

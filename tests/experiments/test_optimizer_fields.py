@@ -45,6 +45,10 @@ def cosine(t, length, final):
             {"schedule": "piecewise", "drop_steps": (3, 7), "drop_factor": 0.5},
             lambda t: 0.5 ** ((t >= 3).astype(int) + (t >= 7)),
         ),
+        (
+            {"schedule": "piecewise", "drop_steps": (3,), "drop_factor": 4.0},
+            lambda t: np.where(t < 3, 1.0, 4.0),
+        ),
     ],
     ids=lambda value: value["schedule"] if isinstance(value, dict) else "",
 )
@@ -122,6 +126,10 @@ def test_every_field_changes_some_update(field):
         ({"schedule": "warmup_cosine", "warmup_steps": 10}, "got 10"),
         ({"final_fraction": 0.5}, "final_fraction = 0.5 has no effect"),
         ({"schedule": "linear", "final_fraction": 1.5}, r"must be in \[0, 1\]"),
+        (
+            {"schedule": "piecewise", "drop_steps": (1,), "drop_factor": -0.5},
+            "must be at least 0",
+        ),
         ({"schedule": "piecewise"}, "piecewise needs increasing"),
         ({"schedule": "piecewise", "drop_steps": (4, 2)}, r"got \(4, 2\)"),
         ({"schedule": "piecewise", "drop_steps": (10,)}, "steps - 1 = 9"),
