@@ -2,9 +2,10 @@
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/architectures
 
-MLPs of one to four hidden layers, with other activations, and the CNN, VGG-11 and
-ResNet-8, each with squared error and with cross-entropy, three seeds. Expected: Dom-SGD
-does not learn in any of them. A cell that never meets the switch rule is listed.
+MLPs of one to four hidden layers, with other activations, the CNN, the transformer,
+VGG-11, and ResNet-8 with its BatchNorm, each with squared error and with cross-entropy,
+three seeds. Expected: Dom-SGD does not learn in any of them. A cell that never meets
+the switch rule is listed.
 """
 
 import ml_collections
@@ -33,15 +34,31 @@ _MLPS = [
 ]
 
 
-def get_grid() -> list[dict[str, tuple]]:
-    images = {
-        "task.model": ("cnn", "vgg11", "resnet8"),
-        "task.dataset": ("cifar10",),
+_IMAGES = {
+    "task.dataset": ("cifar10",),
+    "task.hidden_sizes": (None,),
+    "examples_at_once": (500,),
+    "task.loss": _LOSSES,
+}
+_OTHERS = [
+    {"task.model": ("vgg11", "resnet8"), **_IMAGES},
+    {"task.model": ("cnn",), "optimizer.learning_rate": (0.001,), **_IMAGES},
+    {
+        "task.model": ("transformer",),
+        "task.dataset": ("sst2",),
+        "task.num_train": (1000,),
         "task.hidden_sizes": (None,),
-        "examples_at_once": (500,),
+        "task.pool": ("all",),
+        "optimizer.learning_rate": (0.001,),
+        "subspace.k": (2,),
+        "examples_at_once": (250,),
         "task.loss": _LOSSES,
-    }
-    return [*_MLPS, images]
+    },
+]
+
+
+def get_grid() -> list[dict[str, tuple]]:
+    return [*_MLPS, *_OTHERS]
 
 
 # Only the MLPs, on a fifth of the images.

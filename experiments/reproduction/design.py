@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from experiments.names import lookup
-from experiments.sweep_grid import Point, make_points, value_of
+from experiments.sweep_grid import Point, make_points, point_name, value_of
 
 SCALE_NAMES = ("ci", "cpu", "paper")
 
@@ -30,7 +30,7 @@ class Design(NamedTuple):
 
     question: the docstring of the config file. points: the runs.
     changes: fields that the scale changed, by dotted names, to the paper's value and
-      ours. left_out: names of the paper's runs that the scale has not.
+      ours. left_out: the paper's runs that the scale has not, by what they vary.
     """
 
     question: str
@@ -52,12 +52,15 @@ def read_design(path: str | os.PathLike[str], scale: str) -> Design:
     if missing:
         raise ValueError(f"{path} has no {' and no '.join(missing)}")
     config, grid = scope["get_config"](), scope.get("get_grid", lambda: None)()
-    names = [point.name for point in _points(config, grid)]
+    base = config.copy_and_resolve_references()
     overrides: Mapping[str, Any] = scope["SCALES"].get(scale, {})
     before = {name: _value(config, name, path) for name in overrides}
     config.update_from_flattened_dict(overrides)
     points = _points(config, scope.get("GRIDS", {}).get(scale, grid))
-    kept = {point.name for point in points}
+    # The paper's runs, with the scale's changes too, so that the two can be compared.
+    papers = _points(config, grid)
+    varied = [*papers[0].fields, *points[0].fields]
+    kept = [_values(point.config, varied) for point in points]
     return Design(
         question=(scope.get("__doc__") or "").strip(),
         points=points,
@@ -66,7 +69,11 @@ def read_design(path: str | os.PathLike[str], scale: str) -> Design:
             for name, value in overrides.items()
             if before[name] != value
         },
-        left_out=tuple(name for name in names if name not in kept),
+        left_out=tuple(
+            _describe(paper, base)
+            for paper, changed in zip(_points(base, grid), papers, strict=True)
+            if _values(changed.config, varied) not in kept
+        ),
     )
 
 
@@ -74,6 +81,20 @@ def _points(config: ml_collections.ConfigDict, grid: Any) -> tuple[Point, ...]:
     if grid is None:
         return (Point(ONLY_POINT, {}, config.copy_and_resolve_references().lock()),)
     return make_points(config, grid)
+
+
+def _values(config: ml_collections.ConfigDict, names: list[str]) -> list[Any]:
+    return [value_of(config, name) for name in names]
+
+
+def _describe(point: Point, base: ml_collections.ConfigDict) -> str:
+    """Return the fields of a point that are not the base's, or else all."""
+    others = {
+        name: value
+        for name, value in point.fields.items()
+        if value != value_of(base, name)
+    }
+    return point_name(others or point.fields)
 
 
 def _value(config: ml_collections.ConfigDict, name: str, path: Any) -> Any:

@@ -56,20 +56,29 @@ def _max_angle(run: Run) -> str:
     return f"max_angle {run.config['subspace']['max_angle']:g}"
 
 
+def _along_branches(run: Run, metric: str) -> list[list[float]]:
+    """Return each seed's values of a metric along Dom and Bulk."""
+    first, num = run.config["seed"], run.config["seeds"]
+    return [
+        [
+            line[metric]
+            for branch in ("dom", "bulk")
+            for line in of_branch(lines_of_seed(run.lines, seed), branch)
+            if metric in line
+        ]
+        for seed in range(first, first + num)
+    ]
+
+
 def _angles(run: Run) -> list[float]:
     """Return each seed's mean sine of the largest angle along Dom and Bulk."""
-    found = []
-    first, num = run.config["seed"], run.config["seeds"]
-    for seed in range(first, first + num):
-        lines = lines_of_seed(run.lines, seed)
-        sines = [
-            math.sin(line["exact/angle"])
-            for branch in ("dom", "bulk")
-            for line in of_branch(lines, branch)
-            if "exact/angle" in line
-        ]
-        found.append(mean(sines))
-    return found
+    angles = _along_branches(run, "exact/angle")
+    return [mean([math.sin(angle) for angle in of_seed]) for of_seed in angles]
+
+
+def _overlaps(run: Run) -> list[float]:
+    """Return each seed's mean overlap |U^T V|_F^2 / k along Dom and Bulk."""
+    return [mean(of_seed) for of_seed in _along_branches(run, "exact/overlap")]
 
 
 def _report(claim: str, name: str, run: Run) -> list[Criterion]:
@@ -81,6 +90,7 @@ def _report(claim: str, name: str, run: Run) -> list[Criterion]:
         ("L_end of Bulk / of SGD", to_plain),
         ("χ_k under Bulk at the end", [one.alignment for one in bulk]),
         ("sine of the angle to the exact space, mean", _angles(run)),
+        ("overlap with the exact space, mean", _overlaps(run)),
         ("products a step, of Dom and Bulk", _products(dom, bulk)),
     )
     return [
