@@ -61,9 +61,14 @@ def get_grid() -> list[dict[str, tuple]]:
     return [*_MLPS, *_OTHERS]
 
 
-# Only the MLPs, on a fifth of the images.
+# Only the MLPs, on a tenth of the images, from a given switch on.
 SCALES = {
-    "cpu": {"task.num_train": 1000, "steps": 5000, "subspace.min_interval": 50},
+    "cpu": {
+        "task.num_train": 500,
+        "steps": 3000,
+        "switch.step": 1500,
+        "subspace.min_interval": 100,
+    },
     "ci": {**small.MLP_BY_RULE, "seeds": 2},
 }
 GRIDS = {

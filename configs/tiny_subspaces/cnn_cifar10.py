@@ -57,4 +57,10 @@ SCALES = {
 }
 
 # Of the experiments that take other losses or optimizers, on two cores.
-SHORT = {**SCALES["cpu"], "task.num_train": 1000, "subspace.num_examples": 250}
+SHORT = {
+    **SCALES["cpu"],
+    "steps": 1200,
+    "switch.step": 600,
+    "task.num_train": 1000,
+    "subspace.num_examples": 250,
+}

@@ -22,6 +22,8 @@ get_grid = effective_rates.get_grid
 SCALES = {
     "cpu": {
         "task.num_train": 250,
+        "steps": 500,
+        "checkpoint_every": 500,
         "subspace.refresh_every": 50,
         "log_every": 5,
     },

@@ -23,10 +23,10 @@ get_grid = effective_rates.get_grid
 SCALES = {
     "cpu": {
         "task.num_train": 100,
-        "steps": 300,
+        "steps": 200,
         "subspace.refresh_every": 50,
         "log_every": 5,
-        "checkpoint_every": 300,
+        "checkpoint_every": 200,
     },
     "ci": {**small.TRANSFORMER_AT_ONCE, "log_every": 1},
 }

@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
 SCALES = {
     "cpu": {
         "task.num_train": 250,
+        "steps": 1000,
         "subspace.refresh_every": 20,
         "log_every": 20,
         "checkpoint_every": 500,

@@ -62,8 +62,8 @@ SCALES = {
 # Of the experiments that take other optimizers, on two cores.
 SHORT = {
     **SCALES["cpu"],
-    "steps": 600,
-    "switch.step": 300,
+    "steps": 400,
+    "switch.step": 200,
     "task.num_train": 200,
     "subspace.num_examples": 50,
 }
