@@ -15,6 +15,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "The batch size: MLP on MNIST-5k"
+    config.seeds = 3
     config.steps = 6000
     config.switch.step = 1
     config.modes = ("plain",)
@@ -29,5 +30,5 @@ def get_grid() -> dict[str, tuple]:
     return {"batch_size": (10, 50, 250, 1000, 5000)}
 
 
-SCALES = {"cpu": {"steps": 3000}, "ci": small.MLP}
+SCALES = {"cpu": {"seeds": 1, "steps": 3000}, "ci": small.MLP}
 GRIDS = {"ci": {"batch_size": (10, 100)}}

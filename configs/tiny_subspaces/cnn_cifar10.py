@@ -45,6 +45,7 @@ def set_task(config: ml_collections.ConfigDict) -> None:
 
 
 SCALES = {
+    "paper": {"seeds": 3},
     "cpu": {
         "steps": 2000,
         "switch.step": 800,
@@ -59,6 +60,7 @@ SCALES = {
 # Of the experiments that take other losses or optimizers, on two cores.
 SHORT = {
     **SCALES["cpu"],
+    "seeds": 1,
     "steps": 1200,
     "switch.step": 600,
     "task.num_train": 1000,

@@ -14,6 +14,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Cross-entropy: MLP on MNIST-5k"
+    config.seeds = 3
     config.task.loss = "cross_entropy"
     config.subspace.refresh_every = 0
     config.log_every = 50
@@ -25,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
 # lambda_10 / lambda_11 is 1.0 at first: a solve takes 180 products.
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "steps": 6000,
         "subspace.num_examples": 1000,
         "subspace.min_interval": 50,

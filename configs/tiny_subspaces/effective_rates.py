@@ -15,6 +15,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Effective learning rates: MLP on MNIST-5k"
+    config.seeds = 3
     config.steps = 1000
     config.switch.step = 1
     config.modes = ("plain",)
@@ -38,5 +39,5 @@ def get_grid() -> list[dict[str, tuple]]:
     return _OPTIMIZERS
 
 
-SCALES = {"ci": {**small.MLP, "log_every": 1}}
+SCALES = {"cpu": {"seeds": 1}, "ci": {**small.MLP, "log_every": 1}}
 GRIDS = {"ci": _OPTIMIZERS[:2]}

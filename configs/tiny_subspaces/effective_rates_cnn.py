@@ -21,6 +21,7 @@ get_grid = effective_rates.get_grid
 
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "task.num_train": 250,
         "steps": 500,
         "checkpoint_every": 500,

@@ -22,6 +22,7 @@ get_grid = effective_rates.get_grid
 
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "task.num_train": 100,
         "steps": 200,
         "subspace.refresh_every": 50,

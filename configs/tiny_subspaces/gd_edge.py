@@ -16,6 +16,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "The edge of stability: MLP on MNIST-5k"
+    config.seeds = 3
     config.optimizer.name = "gd"
     config.optimizer.learning_rate = 0.1
     config.steps = 3000
@@ -30,6 +31,6 @@ def get_config() -> ml_collections.ConfigDict:
 SCALES = {
     # At the edge the basis turns at each step, to and fro: an adaptive policy would
     # refresh it every other step, 12 products a step.
-    "cpu": {"subspace.refresh_every": 20, "log_every": 20},
+    "cpu": {"seeds": 1, "subspace.refresh_every": 20, "log_every": 20},
     "ci": small.MLP_BY_RULE,
 }

@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "task.num_train": 250,
         "steps": 1000,
         "subspace.refresh_every": 20,

@@ -36,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES = {
+    "paper": {"seeds": 3},
     "cpu": {
         "subspace.refresh_every": 0,
         "log_every": 50,

@@ -14,6 +14,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Momentum and Adam: MLP on MNIST-5k"
+    config.seeds = 3
     config.subspace.refresh_every = 0
     config.log_every = 50
     config.measure.spectrum = 0
@@ -35,6 +36,7 @@ def get_grid() -> list[dict[str, tuple]]:
 # 30 products.
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "steps": 5000,
         "subspace.num_examples": 1000,
         "subspace.min_interval": 10,

@@ -14,6 +14,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Muon: MLP on MNIST-5k"
+    config.seeds = 3
     config.optimizer.name = "muon"
     config.optimizer.momentum = 0.95
     config.optimizer.learning_rate = 0.001
@@ -30,6 +31,7 @@ def get_grid() -> dict[str, tuple]:
 
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "steps": 5000,
         "subspace.num_examples": 1000,
         "subspace.min_interval": 10,

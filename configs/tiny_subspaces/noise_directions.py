@@ -15,6 +15,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "The noise along eigenvectors: MLP on MNIST-5k"
+    config.seeds = 3
     config.steps = 10_000
     config.switch.step = 1
     config.modes = ("plain",)

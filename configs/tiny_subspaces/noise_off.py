@@ -15,6 +15,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "SGD to GD and back: MLP on MNIST-5k"
+    config.seeds = 3
     config.steps = 5500
     config.noise_free_steps = (4000, 4500)
     config.switch.step = 1

@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
 # A fifth of the images, aligned or not.
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "task.num_train": 1000,
         "subspace.num_examples": 250,
         "subspace.refresh_every": 50,

@@ -14,6 +14,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "SAM: MLP on MNIST-5k"
+    config.seeds = 3
     config.subspace.refresh_every = 0
     config.log_every = 50
     config.measure.spectrum = 0
@@ -25,5 +26,5 @@ def get_grid() -> dict[str, tuple]:
     return {"optimizer.sam_rho": (0.05, 0.1)}
 
 
-SCALES = {"cpu": {"steps": 6000}, "ci": small.MLP_BY_RULE}
+SCALES = {"cpu": {"seeds": 1, "steps": 6000}, "ci": small.MLP_BY_RULE}
 GRIDS = {"ci": {"optimizer.sam_rho": (0.1,)}}

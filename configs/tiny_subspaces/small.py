@@ -15,6 +15,7 @@ def _without_switch(changes: dict[str, Any]) -> dict[str, Any]:
 
 MLP = {
     "steps": 60,
+    "seeds": 1,
     "batch_size": 16,
     "task.dataset": "digits",
     "task.num_train": 100,
@@ -41,6 +42,7 @@ CNN_AT_ONCE = _without_switch(CNN)
 
 TRANSFORMER = {
     "steps": 60,
+    "seeds": 1,
     "batch_size": 16,
     "task.num_train": 60,
     "task.vocabulary_size": 100,

@@ -14,6 +14,7 @@ from configs.tiny_subspaces import mlp_mnist, small
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Gradient descent with a small step: MLP on MNIST-5k"
+    config.seeds = 3
     config.optimizer.name = "gd"
     config.steps = 20_000
     config.switch.step = 1
@@ -26,4 +27,4 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-SCALES = {"cpu": {"steps": 5000}, "ci": small.MLP}
+SCALES = {"cpu": {"seeds": 1, "steps": 5000}, "ci": small.MLP}

@@ -48,6 +48,7 @@ def set_task(config: ml_collections.ConfigDict) -> None:
 
 
 SCALES = {
+    "paper": {"seeds": 3},
     "cpu": {
         "steps": 1000,
         "switch.step": 400,
@@ -62,6 +63,7 @@ SCALES = {
 # Of the experiments that take other optimizers, on two cores.
 SHORT = {
     **SCALES["cpu"],
+    "seeds": 1,
     "steps": 400,
     "switch.step": 200,
     "task.num_train": 200,

@@ -15,6 +15,7 @@ from configs.tiny_subspaces import cnn_cifar10, small
 def get_config() -> ml_collections.ConfigDict:
     config = cnn_cifar10.get_config()
     config.title = "VGG-11 on CIFAR10-5k"
+    config.seeds = 3
     config.task.model = "vgg11"
     config.optimizer.learning_rate = 0.01
     config.steps = 5000
@@ -28,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
 # products, and the basis would turn every other step.
 SCALES = {
     "cpu": {
+        "seeds": 1,
         "task.width": 0.125,
         "task.num_train": 1000,
         "subspace.num_examples": 200,

@@ -20,6 +20,7 @@ _SWITCH = 3000
 def get_config() -> ml_collections.ConfigDict:
     config = mlp_mnist.get_config()
     config.title = "Why Dom-SGD rises: MLP on MNIST-5k, cross-entropy"
+    config.seeds = 3
     config.task.loss = "cross_entropy"
     config.steps = 2 * _SWITCH
     config.switch.step = _SWITCH
@@ -39,7 +40,7 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {"subspace.num_examples": 1000, "subspace.min_interval": 50},
+    "cpu": {"seeds": 1, "subspace.num_examples": 1000, "subspace.min_interval": 50},
     "ci": {**small.MLP, "switch.step": 30},
 }
 GRIDS = {
