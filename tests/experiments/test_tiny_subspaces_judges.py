@@ -240,3 +240,44 @@ def test_muon_that_never_meets_the_switch_rule():
     assert verdicts("muon", muon(average=0.97))["P1-E2 Muon"] == NOT_REPRODUCED
     criteria = EXPERIMENTS["muon"].judge(muon(average=0.9))
     assert "the moving average reached 0.900" in criteria[0].note
+
+
+# How wrong the subspace may be.
+
+
+def sensitivity(dom, bulk):
+    """Runs by interval, with each one's losses of Dom and Bulk beside SGD's 0.8."""
+
+    def line(loss, angle):
+        return lambda _: {
+            "loss/full": loss,
+            "alignment/gradient": 0.9,
+            "exact/angle": angle,
+            "exact/overlap": math.cos(angle) ** 2,
+        }
+
+    def of(interval):
+        steps = range(1500, 3001, 50)
+        losses = {"plain": 0.8, "dom": dom[interval], "bulk": bulk[interval]}
+        angle = interval / 1000
+        branches = [(name, steps, line(loss, angle)) for name, loss in losses.items()]
+        warmup = ("warmup", range(0, 1500, 50), line(1.0, angle))
+        subspace = {"k": 2, "refresh_every": interval}
+        return make_run([warmup, *branches], 1500, seeds=2, subspace=subspace)
+
+    return {f"refresh_every={interval}": of(interval) for interval in dom}
+
+
+def test_sensitivity_counts_the_bases_that_serve():
+    runs = sensitivity({10: 1.0, 100: 0.9}, {10: 0.8, 100: 0.9})
+    experiment = EXPERIMENTS["sensitivity_interval"]
+    found = {one.text: one for one in experiment.judge(runs)}
+    assert all(plot.curves for plot in experiment.plots(runs))
+    sine = found["every 100 steps, sine of the angle to the exact space, mean"]
+    assert sine.values == pytest.approx([math.sin(0.1)] * 2)
+    stalls = found["share of the bases: Dom stalls: L_end / L_sw ≥ 0.95"]
+    assert stalls.values == (0.5,)
+    assert stalls.note == "not with: every 100 steps"
+    matches = found["share of the bases: L_end of Bulk within 2 % of SGD's"]
+    assert matches.values == (0.5,)
+    assert matches.note == "not with: every 100 steps"

@@ -83,11 +83,10 @@ def _overlaps(run: Run) -> list[float]:
 
 def _report(claim: str, name: str, run: Run) -> list[Criterion]:
     """Report what became of Dom and Bulk, and how far off the basis was."""
-    plain, dom, bulk = (ends(run, mode) for mode in ("plain", "dom", "bulk"))
-    to_plain = [b.loss / p.loss for b, p in zip(bulk, plain, strict=True)]
+    dom, bulk = (ends(run, mode) for mode in ("dom", "bulk"))
     rows = (
         ("Dom: L_end / L_sw", [one.ratio for one in dom]),
-        ("L_end of Bulk / of SGD", to_plain),
+        ("L_end of Bulk / of SGD", _to_plain(run)),
         ("χ_k under Bulk at the end", [one.alignment for one in bulk]),
         ("sine of the angle to the exact space, mean", _angles(run)),
         ("overlap with the exact space, mean", _overlaps(run)),
@@ -97,6 +96,12 @@ def _report(claim: str, name: str, run: Run) -> list[Criterion]:
         Criterion(claim, f"{name}, {text}", tuple(values), None)
         for text, values in rows
     ]
+
+
+def _to_plain(run: Run) -> list[float]:
+    """Return each seed's loss under Bulk over that under SGD."""
+    plain, bulk = ends(run, "plain"), ends(run, "bulk")
+    return [b.loss / p.loss for b, p in zip(bulk, plain, strict=True)]
 
 
 def _products(
@@ -114,34 +119,60 @@ def _judge(
     claim_of: Callable[[Run], Claim], describe: Callable[[Run], str]
 ) -> Callable:
     def judge(runs: Runs) -> list[Criterion]:
-        return [
+        criteria = [
             criterion
             for run in runs.values()
             for criterion in _report(claim_of(run).id, describe(run), run)
         ]
+        for claim in dict.fromkeys(claim_of(run).id for run in runs.values()):
+            own = [run for run in runs.values() if claim_of(run).id == claim]
+            criteria += _limits(claim, describe, own)
+        return criteria
 
     return judge
 
 
+def _limits(
+    claim: str, describe: Callable[[Run], str], runs: Sequence[Run]
+) -> list[Criterion]:
+    """Count the bases that serve, and name those that do not."""
+    serves: dict[str, Callable[[Run], bool]] = {
+        "Dom stalls: L_end / L_sw ≥ 0.95": lambda run: (
+            mean([one.ratio for one in ends(run, "dom")]) >= 0.95
+        ),
+        "L_end of Bulk within 2 % of SGD's": lambda run: (
+            abs(mean(_to_plain(run)) - 1) <= 0.02
+        ),
+    }
+    criteria = []
+    for text, holds in serves.items():
+        failing = [describe(run) for run in runs if not holds(run)]
+        share = (len(runs) - len(failing)) / len(runs)
+        note = f"not with: {'; '.join(failing)}" if failing else ""
+        criteria.append(
+            Criterion(claim, f"share of the bases: {text}", (share,), None, note)
+        )
+    return criteria
+
+
 def _plots(describe: Callable[[Run], str]) -> Callable[[Runs], list[Plot]]:
-    """Draw what Dom gains and Bulk loses against the angle, a point a seed."""
+    """Draw Dom's loss, Bulk's, and its alignment against the angle, a point a seed."""
 
     def plots(runs: Runs) -> list[Plot]:
-        dom, bulk = [], []
+        dom, bulk, chi = [], [], []
         for run in runs.values():
             name, sines = describe(run), _angles(run)
             ratios = [one.ratio for one in ends(run, "dom")]
-            to_plain = [
-                b.loss / p.loss
-                for b, p in zip(ends(run, "bulk"), ends(run, "plain"), strict=True)
-            ]
             dom.append(Curve(name, sines, ratios, points=True))
-            bulk.append(Curve(name, sines, to_plain, points=True))
+            bulk.append(Curve(name, sines, _to_plain(run), points=True))
+            alignments = [one.alignment for one in ends(run, "bulk")]
+            chi.append(Curve(name, sines, alignments, points=True))
         x = "sine of the angle to the exact space"
         stalls, matches = Level("stalls", 1.0), Level("as SGD", 1.0)
         return [
             Plot("Dom-SGD", x, "L_end / L_sw", dom, [stalls], log_x=True),
             Plot("Bulk-SGD", x, "L_end / that of SGD", bulk, [matches], log_x=True),
+            Plot("Alignment under Bulk", x, "χ_k at the end", chi, log_x=True),
         ]
 
     return plots
