@@ -20,4 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
 get_grid = momentum_adam.get_grid
 
 SCALES = {"cpu": cnn_cifar10.SHORT, "ci": small.CNN}
-GRIDS = {"ci": get_grid()[:1]}
+GRIDS = {
+    "cpu": momentum_adam.OPTIMIZERS,
+    "ci": momentum_adam.OPTIMIZERS[:1],
+}

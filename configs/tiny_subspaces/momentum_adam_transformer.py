@@ -21,4 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
 get_grid = momentum_adam.get_grid
 
 SCALES = {"cpu": transformer_sst2.SHORT, "ci": small.TRANSFORMER}
-GRIDS = {"ci": get_grid()[:1]}
+GRIDS = {
+    "cpu": momentum_adam.OPTIMIZERS,
+    "ci": momentum_adam.OPTIMIZERS[:1],
+}
