@@ -26,5 +26,9 @@ def get_grid() -> dict[str, tuple]:
     return {"optimizer.sam_rho": (0.05, 0.1)}
 
 
-SCALES = {"cpu": {"seeds": 1, "steps": 6000}, "ci": small.MLP_BY_RULE}
+# In so many steps SAM of radius 0.1 does not meet the rule: its average reaches 0.85.
+SCALES = {
+    "cpu": {"seeds": 1, "steps": 6000, "switch.step": 3500},
+    "ci": small.MLP_BY_RULE,
+}
 GRIDS = {"ci": {"optimizer.sam_rho": (0.1,)}}
