@@ -105,10 +105,22 @@ def get_config() -> ml_collections.ConfigDict:
     # Weights of the dominant and the bulk part in the mode "interpolated".
     config.projection.dom = 1.0
     config.projection.bulk = 1.0
+    # If ramp_steps is positive, they move in a straight line from there to these, over
+    # so many steps from the switch on.
+    config.projection.ramp_steps = 0
+    config.projection.dom_end = 1.0
+    config.projection.bulk_end = 1.0
+    # Scale the bulk part down to this fraction of its own edge of stability, that of
+    # lambda_{k+1} (docs/stability.md), in all branches but "plain"; 0: not. For sgd,
+    # gd, heavy_ball and nesterov at a constant learning rate.
+    config.projection.cap_bulk = 0.0
 
     config.subspace = ml_collections.ConfigDict()
     # Dimension of the dominant space: the number of classes.
     config.subspace.k = 10
+    # k is the largest dimension, and the one in use is where the gap is, with
+    # hysteresis (docs/stability.md). All k vectors are tracked and refreshed.
+    config.subspace.adaptive_k = False
     # Steps between refreshes of the basis, 1 is the paper's exact method; 0: as often
     # as it takes to keep the basis within max_angle (radians), but at least each
     # max_interval steps, and min_interval steps apart: without a gap at k, as of

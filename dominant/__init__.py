@@ -36,6 +36,11 @@ from dominant.projections import bulk_project as bulk_project
 from dominant.projections import dom_project as dom_project
 from dominant.projections import interpolate_project as interpolate_project
 from dominant.projections import with_extra_args_only as with_extra_args_only
+from dominant.stability import CapBulkState as CapBulkState
+from dominant.stability import ChooseKState as ChooseKState
+from dominant.stability import cap_bulk as cap_bulk
+from dominant.stability import choose_k as choose_k
+from dominant.stability import leading as leading
 from dominant.subspace import Subspace as Subspace
 from dominant.subspace import alignment as alignment
 from dominant.subspace import alignment_error as alignment_error

@@ -86,7 +86,7 @@ def interpolate_project(
         **extra: Any,
     ) -> tuple[Any, InterpolateProjectState]:
         del params, extra
-        subspace = _require_subspace(subspace, updates)
+        subspace = require_subspace(subspace, updates)
         dom_weight = dom(state.num_updates) if callable(dom) else dom
         bulk_weight = bulk(state.num_updates) if callable(bulk) else bulk
 
@@ -154,7 +154,7 @@ def after_alignment(
         gradient: Any = None,
         **extra: Any,
     ) -> tuple[Any, AfterAlignmentState]:
-        subspace = _require_subspace(subspace, updates)
+        subspace = require_subspace(subspace, updates)
         if gradient is None:
             raise ValueError(
                 "after_alignment needs the extra argument `gradient`: wrap the chain "
@@ -208,7 +208,8 @@ def with_extra_args_only(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _require_subspace(subspace: Subspace | None, updates: Any) -> Subspace:
+def require_subspace(subspace: Subspace | None, updates: Any) -> Subspace:
+    """Return the subspace; raise ValueError if there is none, or it does not fit."""
     if subspace is None:
         raise ValueError(
             "a projection needs the extra argument `subspace`: wrap the whole chain in "

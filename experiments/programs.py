@@ -166,7 +166,7 @@ def _step(
     state = steps.with_epoch_order(config, task, state, axis_name)
     at_state = task.at(state.model_state)
     tx = optimizers.tracked_optimizer(
-        config, at_state, branch.dom, branch.bulk, axis_name=axis_name
+        config, at_state, *steps.weights(config, branch), axis_name=axis_name
     )
     # The full gradient costs dozens of steps: only where it is looked at.
     looked_at = measured

@@ -45,13 +45,16 @@ class Branch(NamedTuple):
     """A branch as the chunk sees it.
 
     dom, bulk: the weights. is_warmup: whether a member stops at its switch. last_step:
-    int32, one a member, where it ends at the latest.
+    int32, one a member, where it ends at the latest. dom_end, bulk_end: what the
+    weights become, with projection.ramp_steps.
     """
 
     dom: Any
     bulk: Any
     is_warmup: Any
     last_step: Any
+    dom_end: Any = None
+    bulk_end: Any = None
 
 
 class Full(NamedTuple):
@@ -100,6 +103,12 @@ def setting(
     curvature = optimizers.hessian(config, task)
     on = optimizers.curvature_data(config, task, train)
     return Setting(config, task, curvature, on, train, test)
+
+
+def weights(config: ml_collections.ConfigDict, branch: Branch) -> tuple[Any, Any]:
+    """Return a branch's weights (dom, bulk), schedules where they are ramped."""
+    dom = optimizers.ramp(config, branch.dom, branch.dom_end)
+    return dom, optimizers.ramp(config, branch.bulk, branch.bulk_end)
 
 
 def is_going(state: TrainState, branch: Branch) -> jax.Array:

@@ -132,7 +132,7 @@ def _take_step(
     data: tuple[Any, Any],
 ) -> tuple[TrainState, Record]:
     at_state, (train, _) = task.at(state.model_state), data
-    weights = (branch.dom, branch.bulk)
+    weights = steps.weights(config, branch)
     if config.subspace.num_examples:
         tx = optimizers.tracked_optimizer(config, at_state, *weights)
         on = optimizers.curvature_data(config, task, train)

@@ -243,16 +243,16 @@ class _Run:
 
     def _branch(self, name: str) -> Branch:
         """Return what the compiled chunk has to know of a branch."""
-        weights = (
-            (1.0, 1.0)
-            if name == WARMUP
-            else optimizers.projection_weights(self.config, name)
-        )
+        mode = "plain" if name == WARMUP else name
+        weights = optimizers.projection_weights(self.config, mode)
+        ends = optimizers.projection_ends(self.config, mode)
         takes_part = (name == WARMUP) | (self.switch_steps >= 0)
         last_step = np.where(takes_part, self.config.steps, 0).astype(np.int32)
-        dom, bulk = (jnp.float32(weight) for weight in weights)
         last = jnp.asarray(last_step if self.config.seeds > 1 else last_step[0])
-        return Branch(dom, bulk, jnp.asarray(name == WARMUP), last)
+        dom, bulk = map(jnp.float32, weights)
+        dom_end, bulk_end = map(jnp.float32, ends)
+        is_warmup = jnp.asarray(name == WARMUP)
+        return Branch(dom, bulk, is_warmup, last, dom_end, bulk_end)
 
     def _chunk(self, name: str, branch: Branch, going: Any, bar: Any) -> Any:
         """Train to the next line; return which members go on from there."""

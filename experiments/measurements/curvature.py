@@ -66,22 +66,23 @@ def no_spectrum(params: Any, setting: Setting) -> Any:
 
 
 def exact(record: Record, setting: Setting) -> Metrics:
-    """How the basis in use compares with the top eigenspace of H, solved for here.
+    """How the tracked basis compares with the top eigenspace of H, solved for here.
 
     H is that of all training examples, whatever the basis is of. The largest principal
     angle (radians) and the overlap |U^T V|_F^2 / k, and chi_k of g and of Delta by the
-    solved basis V, to a relative residual of 1e-3. Starts from the basis in use.
+    solved basis V, to a relative residual of 1e-3. Starts from the tracked one.
     """
+    tracked = record.tracker.subspace
     hessian = optimizers.hessian(setting.config, setting.task, setting.task.num_train)
     solved = dominant.top_eigenspace(
         hessian(record.params, setting.train),
         dominant.domain(hessian, record.params),
         setting.config.subspace.k,
-        start=record.subspace,
+        start=tracked,
     )
     return {
-        "exact/angle": dominant.principal_angles(record.subspace, solved)[0],
-        "exact/overlap": dominant.overlap(record.subspace, solved),
+        "exact/angle": dominant.principal_angles(tracked, solved)[0],
+        "exact/overlap": dominant.overlap(tracked, solved),
         "exact/alignment_gradient": dominant.alignment(record.gradient, solved),
         "exact/alignment_update": dominant.alignment(record.updates, solved),
         "exact/error_bound": dominant.error_bound(solved),
@@ -182,7 +183,7 @@ def noise(record: Record, setting: Setting) -> Metrics:
         v = optax.tree.random_like(key, record.params, jax.random.normal)
         return variance(optax.tree.scale(1 / optax.tree.norm(v), v))
 
-    basis = record.subspace.basis
+    basis = record.tracker.subspace.basis
     keys = jax.random.split(record.key, setting.config.subspace.k)
     return {
         "noise/along_basis": jax.lax.map(variance, basis),

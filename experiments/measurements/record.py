@@ -6,6 +6,7 @@ import jax
 import ml_collections
 
 import dominant
+from experiments import optimizers
 from experiments.tasks import Task
 
 Metrics = dict[str, jax.Array]
@@ -22,8 +23,7 @@ class Record(NamedTuple):
       others beside the loss, by name.
     batch_loss, batch_gradient: of the step's mini-batch, at params.
     updates: what the step adds to the params.
-    tracker: the `TrackSubspaceState` after the step; its subspace is the one that the
-      updates were projected with.
+    tracker: the `TrackSubspaceState` after the step.
     average: the moving average of chi_k that decides the switch.
     """
 
@@ -41,8 +41,8 @@ class Record(NamedTuple):
 
     @property
     def subspace(self) -> dominant.Subspace:
-        """The subspace in use."""
-        return self.tracker.subspace
+        """The one in use for the updates: the tracker's, or its leading vectors."""
+        return optimizers.subspace_in_use(self.tracker)
 
 
 class Setting(NamedTuple):

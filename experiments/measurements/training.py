@@ -4,7 +4,6 @@ Symbols: theta the params before the step, Delta the step's update, g the gradie
 the full training loss L, P_k the projector on the tracked subspace.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -59,25 +58,36 @@ def alignments(record: Record, setting: Setting) -> Metrics:
 
 
 def certificate(record: Record, setting: Setting) -> Metrics:
-    """The subspace in use: eigenvalues, residuals |H u - lambda u|, gap, sine, age.
+    """The subspace: eigenvalues, residuals |H u - lambda u|, gap, sine, age.
 
     The error bound is on the largest sine to the exact space at the params of the
     solve, steps_since_refresh before these. Of the latest refresh: the angle by which
     it turned the basis, and by how much that changed chi_k(g).
+
+    With subspace.adaptive_k all is about the vectors that are tracked, but the error
+    bound about the first k of them, which are in use. With projection.cap_bulk: what
+    the bulk part of Delta was scaled by, 1 before the switch.
     """
-    del setting
-    tracker, subspace = record.tracker, record.subspace
-    return {
+    tracker, config = record.tracker, setting.config
+    subspace = tracker.subspace
+    metrics = {
         "subspace/eigenvalues": subspace.eigenvalues,
         "subspace/residuals": subspace.residuals,
         "subspace/next_eigenvalue": subspace.next_eigenvalue,
         "subspace/next_residual": subspace.next_residual,
-        "subspace/error_bound": dominant.error_bound(subspace),
+        "subspace/error_bound": dominant.error_bound(record.subspace),
         "subspace/angle": tracker.angle,
         "subspace/alignment_change": tracker.alignment_change,
         "subspace/interval": tracker.interval,
         "subspace/steps_since_refresh": tracker.steps_since_refresh - 1,
     }
+    if config.subspace.adaptive_k:
+        (chosen,) = optimizers.states_of(dominant.ChooseKState, tracker)
+        metrics["subspace/k"] = chosen.k
+    if config.projection.cap_bulk:
+        (guard,) = optimizers.states_of(dominant.CapBulkState, tracker)
+        metrics["projection/scale"] = guard.scale
+    return metrics
 
 
 def cost(record: Record, setting: Setting) -> Metrics:
@@ -114,24 +124,10 @@ def stability_edge(
 
     NaN for an optimizer that has no edge in terms of the Hessian alone.
     """
-    if config.name not in EDGES or config.sam_rho:
+    if config.name not in optimizers.EDGES or config.sam_rho:
         return jnp.full((), jnp.nan)
     rate = optimizers.learning_rate(config, num_steps)(step)
-    return EDGES[config.name](config.momentum) / rate
-
-
-def _edge_of_gradient_descent(momentum: float) -> float:
-    del momentum
-    return 2.0
-
-
-EDGES: Mapping[str, Callable[[float], float]] = {
-    "sgd": _edge_of_gradient_descent,
-    "gd": _edge_of_gradient_descent,
-    "heavy_ball": lambda beta: 2 * (1 + beta),
-    "nesterov": lambda beta: 2 * (1 + beta) / (1 + 2 * beta),
-}
-"""The stable curvature times the learning rate."""
+    return optimizers.EDGES[config.name](config.momentum) / rate
 
 
 def effective_rates(record: Record, setting: Setting) -> Metrics:
@@ -169,15 +165,15 @@ def drift(record: Record, setting: Setting, earlier: Any) -> tuple[Metrics, Any]
     movement between refreshes. The first time there is none to compare with: NaN.
     """
     del setting
-    basis = record.subspace.basis
+    subspace = record.tracker.subspace
     known = optax.tree.norm(earlier) > 0
-    before = record.subspace._replace(basis=earlier)
+    before = subspace._replace(basis=earlier)
     metrics = {
-        "drift/angle": dominant.principal_angles(before, record.subspace)[0],
-        "drift/overlap": dominant.overlap(before, record.subspace),
+        "drift/angle": dominant.principal_angles(before, subspace)[0],
+        "drift/overlap": dominant.overlap(before, subspace),
     }
     metrics = {name: jnp.where(known, x, jnp.nan) for name, x in metrics.items()}
-    return metrics, basis
+    return metrics, subspace.basis
 
 
 def no_basis(params: Any, setting: Setting) -> Any:

@@ -134,6 +134,24 @@ OPTIMIZERS: Mapping[str, _Recipe] = {
 _DECOUPLED_DECAY = ("adamw", "muon")
 
 
+def _edge_of_gradient_descent(momentum: float) -> float:
+    del momentum
+    return 2.0
+
+
+EDGES: Mapping[str, Callable[[float], float]] = {
+    "sgd": _edge_of_gradient_descent,
+    "gd": _edge_of_gradient_descent,
+    "heavy_ball": lambda beta: 2 * (1 + beta),
+    "nesterov": lambda beta: 2 * (1 + beta) / (1 + 2 * beta),
+}
+"""The largest stable curvature times the learning rate, by the momentum.
+
+Of the optimizers that have one in terms of the Hessian alone (Cohen et al. 2021,
+arXiv:2103.00065).
+"""
+
+
 def is_full_batch(config: ml_collections.ConfigDict) -> bool:
     """Return whether each step takes the gradient of the full training loss."""
     return bool(config.name == "gd")

@@ -14,7 +14,7 @@ import optax
 
 import dominant
 from experiments.names import lookup
-from experiments.optimizers import curvatures
+from experiments.optimizers import curvatures, stability
 from experiments.optimizers.base import base_optimizer
 from experiments.optimizers.curvatures import tracked_curvature
 from experiments.optimizers.fields import require, require_defaults
@@ -49,7 +49,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         require_defaults(
             config.projection,
             "projection",
-            ("dom", "bulk"),
+            ("dom", "bulk", "ramp_steps"),
             "modes without 'interpolated'",
         )
     if not switches_by_rule(config):
@@ -62,6 +62,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"got {config.switch.step}.",
         )
     curvatures.check(config)
+    stability.check(config)
     k, block_size = config.subspace.k, config.subspace.block_size
     require(
         1 <= block_size <= max(k, 1),
@@ -81,6 +82,15 @@ def projection_weights(
     if weights is None:
         return config.projection.dom, config.projection.bulk
     return weights
+
+
+def projection_ends(
+    config: ml_collections.ConfigDict, mode: str
+) -> tuple[float, float]:
+    """Return what a mode's weights become: others if it is ramped, else the same."""
+    if WEIGHTS[mode] is None and config.projection.ramp_steps:
+        return config.projection.dom_end, config.projection.bulk_end
+    return projection_weights(config, mode)
 
 
 def refresh_policy(config: ml_collections.ConfigDict) -> dominant.RefreshPolicy:
@@ -106,7 +116,8 @@ def projected_optimizer(
 
     Args:
       config: the whole config.
-      dom: weight of the dominant part, a number or a traced scalar.
+      dom: weight of the dominant part: a number, a traced scalar, or an optax schedule
+        of the updates since the switch.
       bulk: weight of the bulk part, likewise. Neither changes the state's structure.
 
     Returns:
@@ -118,7 +129,7 @@ def projected_optimizer(
     """
     check(config)
     base = base_optimizer(config.optimizer, config.steps)
-    projection = _after_switch(config, dominant.interpolate_project(dom, bulk))
+    projection = _after_switch(config, stability.guarded(config, dom, bulk))
     if config.projection.acts_on == "gradient":
         return optax.chain(projection, base)
     return optax.chain(base, projection)
@@ -154,7 +165,7 @@ def tracked_optimizer(
     Args:
       config: the whole config.
       task: gives the loss, whose curvature is tracked.
-      dom: weight of the dominant part, a number or a traced scalar.
+      dom: weight of the dominant part, as in `projected_optimizer`.
       bulk: weight of the bulk part, likewise.
       axis_name: see `dominant.track_subspace`.
 
@@ -168,7 +179,7 @@ def tracked_optimizer(
       ValueError: as `check`, or if a field of `subspace` is out of range.
     """
     return dominant.track_subspace(
-        projected_optimizer(config, dom, bulk),
+        stability.with_chosen_k(config, projected_optimizer(config, dom, bulk)),
         curvature=tracked_curvature(config, task),
         k=config.subspace.k,
         refresh=refresh_policy(config.subspace),
@@ -186,7 +197,7 @@ def stepwise_optimizer(
     The state is the same; the arguments are, too.
     """
     return dominant.tracker_steps(
-        projected_optimizer(config, dom, bulk),
+        stability.with_chosen_k(config, projected_optimizer(config, dom, bulk)),
         k=config.subspace.k,
         refresh=refresh_policy(config.subspace),
         tol=config.subspace.tol,
@@ -198,9 +209,4 @@ def switch_state(
     opt_state: dominant.TrackSubspaceState,
 ) -> dominant.AfterAlignmentState:
     """Return the switch's state inside a `tracked_optimizer`'s state."""
-    found = [
-        state
-        for state in opt_state.inner_state
-        if isinstance(state, dominant.AfterAlignmentState)
-    ]
-    return found[0]
+    return stability.states_of(dominant.AfterAlignmentState, opt_state)[0]
