@@ -135,10 +135,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.subspace.block_size = 1
     # The curvature is taken on the first so many training examples; 0: on all.
     config.subspace.num_examples = 0
-    # The space is that of the "hessian", of its "gauss_newton" part, or that of a
-    # "random" matrix, which means nothing; on the examples of "train" (above), or of a
-    # refresh's own "batch" or of an "other_batch"; with products in "float32" or
-    # "bfloat16". Measurements are about the Hessian on "train", whatever is tracked.
+    # The space is that of the "hessian", of its part "gauss_newton" or the other one,
+    # "functional_hessian", or that of a "random" matrix, which means nothing; on the
+    # examples of "train" (above), or of a refresh's own "batch" or of an "other_batch";
+    # with products in "float32" or "bfloat16". Measurements are about the Hessian on
+    # "train", whatever is tracked.
     config.subspace.curvature = "hessian"
     config.subspace.examples = "train"
     config.subspace.products_in = "float32"
@@ -177,6 +178,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.drift = 0
     config.measure.descent = 0
     config.measure.trace = 0
+    config.measure.energy = 0
+    config.measure.split = 0
+    config.measure.density = 0
     config.measure.noise = 0
     config.measure.exact = 0
     config.measure.effective_sharpness = 0

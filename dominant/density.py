@@ -1,6 +1,6 @@
 """The spectral density of a symmetric operator."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,17 @@ import jax.numpy as jnp
 from dominant import pytrees
 from dominant.curvature import Matvec
 from dominant.lanczos import tridiagonalize
+
+
+class Quadrature(NamedTuple):
+    """Weighted nodes that stand for the eigenvalues of an operator, probe by probe.
+
+    nodes: [probes, m] Ritz values theta_j. weights: [probes, m], tau_j >= 0, which add
+    up to 1 for each probe: the share of the eigenvalues around theta_j.
+    """
+
+    nodes: jax.Array
+    weights: jax.Array
 
 
 def spectral_density(
@@ -69,9 +80,42 @@ def spectral_density(
         parameters, grid is not one-dimensional or too short for a default width, or
         width is a number that is not positive.
     """
+    grid = jnp.asarray(grid, pytrees.scalar_dtype(pytrees.floating(like)))
+    _check_grid(grid, width)
+    rule = spectral_quadrature(
+        matvec, like, key=key, num_probes=num_probes, num_steps=num_steps
+    )
+    if width is None:
+        spacing = (jnp.max(grid) - jnp.min(grid)) / (grid.size - 1)
+        resolution = (jnp.max(rule.nodes) - jnp.min(rule.nodes)) / num_steps
+        width = jnp.maximum(resolution, spacing)
+    return smoothed_density(rule, grid, width=width)
+
+
+def spectral_quadrature(
+    matvec: Matvec, like: Any, *, key: jax.Array, num_probes: int, num_steps: int
+) -> Quadrature:
+    """Return the nodes and weights that `spectral_density` smooths; see there.
+
+    For whoever smooths them otherwise: over log |t|, say, or with several widths. The
+    mean over the probes of sum_j tau_j f(theta_j) estimates (1/n) sum_i f(lambda_i),
+    for a polynomial f of degree 2 num_steps - 1 or less without any error but that of
+    the probes. Nodes without weight lie inside the spectrum.
+
+    Args:
+      matvec: product with a symmetric operator on trees shaped like `like`.
+      like: a tree that gives shapes, dtypes and sharding.
+      key: for the probes.
+      num_probes: random vectors.
+      num_steps: Lanczos steps a probe; num_probes x num_steps products in all.
+
+    Raises:
+      ValueError: if num_probes < 1, or num_steps is not between 1 and the number of
+        parameters.
+    """
+    if num_probes < 1:
+        raise ValueError(f"num_probes must be at least 1, got {num_probes}.")
     vector = pytrees.floating(like)
-    grid = jnp.asarray(grid, pytrees.scalar_dtype(vector))
-    _check_arguments(num_probes, grid, width)
 
     def decompose(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = pytrees.random_normal(key, vector)
@@ -79,11 +123,30 @@ def spectral_density(
         return result.diagonal, result.off_diagonal
 
     diagonals, off_diagonals = jax.vmap(decompose)(jax.random.split(key, num_probes))
-    nodes, weights = jax.vmap(_quadrature)(diagonals, off_diagonals)  # [probes, steps]
-    if width is None:
-        spacing = (jnp.max(grid) - jnp.min(grid)) / (grid.size - 1)
-        resolution = (jnp.max(nodes) - jnp.min(nodes)) / num_steps
-        width = jnp.maximum(resolution, spacing)
+    return Quadrature(*jax.vmap(_quadrature)(diagonals, off_diagonals))
+
+
+def smoothed_density(
+    quadrature: Quadrature, grid: jax.Array, *, width: float | jax.Array
+) -> jax.Array:
+    """Return the mean over the probes of sum_j tau_j N(t; theta_j, width^2).
+
+    Args:
+      quadrature: nodes and weights; the nodes may have been mapped, e.g. to
+        asinh(theta / c), a logarithm on both sides of zero. The density is then that of
+        the mapped eigenvalues.
+      grid: [g], the t, in the nodes' unit.
+      width: standard deviation of the kernel, in the same unit.
+
+    Returns:
+      [g], in one over the nodes' unit.
+
+    Raises:
+      ValueError: if grid is not one-dimensional, or width is a number that is not
+        positive.
+    """
+    grid = jnp.asarray(grid, quadrature.nodes.dtype)
+    _check_grid(grid, width)
     width = jnp.asarray(width, grid.dtype)
 
     def smooth(rule: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -92,7 +155,7 @@ def spectral_density(
         return jnp.sum(tau * jnp.exp(-(distances**2) / 2), axis=1)
 
     # One probe at a time: [probes, g, steps] could outgrow everything else.
-    total = jnp.mean(jax.lax.map(smooth, (nodes, weights)), axis=0)
+    total = jnp.mean(jax.lax.map(smooth, tuple(quadrature)), axis=0)
     return total / (width * (2 * jnp.pi) ** 0.5)
 
 
@@ -112,9 +175,7 @@ def _quadrature(
     return nodes, vectors[0] ** 2
 
 
-def _check_arguments(num_probes: int, grid: jax.Array, width: Any) -> None:
-    if num_probes < 1:
-        raise ValueError(f"num_probes must be at least 1, got {num_probes}.")
+def _check_grid(grid: jax.Array, width: Any) -> None:
     if grid.ndim != 1:
         raise ValueError(f"grid must have one axis, got shape {grid.shape}.")
     if width is None and grid.size < 2:

@@ -130,11 +130,18 @@ def scaled(scale: jax.Array, x: Tree) -> Tree:
 
 def random_normal(key: jax.Array, vector: Tree) -> Tree:
     """Return a vector of independent standard normals, in float32 or wider."""
+    return _random(jax.random.normal, key, vector)
+
+
+def random_signs(key: jax.Array, vector: Tree) -> Tree:
+    """Return a vector of independent signs, 1 or -1, in float32 or wider."""
+    return _random(jax.random.rademacher, key, vector)
+
+
+def _random(draw: Callable[..., jax.Array], key: jax.Array, vector: Tree) -> Tree:
     leaves, structure = jax.tree.flatten(vector)
     draws = [
-        jax.random.normal(
-            jax.random.fold_in(key, i), jnp.shape(leaf), _wide_dtype(leaf)
-        )
+        draw(jax.random.fold_in(key, i), jnp.shape(leaf), _wide_dtype(leaf))
         for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, draws)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments.measurements import curvature, stability, training
+from experiments.measurements import curvature, energy, stability, training
 from experiments.measurements.record import Metrics as Metrics
 from experiments.measurements.record import Record as Record
 from experiments.measurements.record import Setting as Setting
@@ -51,6 +51,11 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     ),
     "descent": Measurement(curvature.descent, "2"),
     "trace": Measurement(curvature.trace, f"k + {curvature.NUM_PROBES}"),
+    "energy": Measurement(energy.energy, f"2 k + {2 * energy.NUM_PROBES + 4}"),
+    "split": Measurement(energy.split, f"2 k to 10 k + {2 * energy.END_BUDGET}"),
+    "density": Measurement(
+        energy.density, f"{3 * energy.DENSITY_PROBES * energy.DENSITY_STEPS}"
+    ),
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),

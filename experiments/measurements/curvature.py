@@ -30,28 +30,45 @@ def spectrum(record: Record, setting: Setting, earlier: Any) -> tuple[Metrics, A
     An eigenvalue of H lies within each residual.
     """
     k = setting.config.subspace.k
-    matvec = setting.curvature(record.params, setting.curvature_data)
-    steps = dominant.eigenspace_steps(
-        _dimension(setting, record.params), tol=_SPECTRUM_TOL, max_matvecs=5 * k
-    )
-
-    def step(state: Any) -> Any:
-        state, block = steps.propose(state)
-        product = matvec(jax.tree.map(lambda b: b[0], block))
-        return steps.absorb(state, jax.tree.map(lambda p: p[None], product))
-
-    state = steps.init(
+    top = top_ritz_pairs(
+        setting.curvature(record.params, setting.curvature_data),
         dominant.domain(setting.curvature, record.params),
+        _dimension(setting, record.params),
         start=record.subspace._replace(basis=earlier),
+        tol=_SPECTRUM_TOL,
+        max_matvecs=5 * k,
     )
-    state = jax.lax.while_loop(lambda s: ~(s.done | s.probing), step, state)
-    top = steps.finish(state)
     metrics = {
         "spectrum/eigenvalues": top.eigenvalues,
         "spectrum/residuals": top.residuals,
         "spectrum/matvecs": top.num_matvecs,
     }
     return metrics, top.basis
+
+
+def top_ritz_pairs(
+    matvec: dominant.Matvec,
+    like: Any,
+    k: int,
+    *,
+    tol: float,
+    max_matvecs: int,
+    start: dominant.Subspace | None = None,
+) -> dominant.Subspace:
+    """Return what `dominant.top_eigenspace` does, without products for a certificate.
+
+    Nothing tells whether a larger eigenvalue was missed.
+    """
+    steps = dominant.eigenspace_steps(k, tol=tol, max_matvecs=max_matvecs)
+
+    def step(state: Any) -> Any:
+        state, block = steps.propose(state)
+        product = matvec(jax.tree.map(lambda b: b[0], block))
+        return steps.absorb(state, jax.tree.map(lambda p: p[None], product))
+
+    state = steps.init(like, start=start)
+    state = jax.lax.while_loop(lambda s: ~(s.done | s.probing), step, state)
+    return steps.finish(state)
 
 
 def no_spectrum(params: Any, setting: Setting) -> Any:
@@ -132,25 +149,18 @@ def trace(record: Record, setting: Setting) -> Metrics:
     arXiv:2010.09649, Hutch++). k + 10 products.
     """
     matvec = setting.curvature(record.params, setting.curvature_data)
-    subspace = record.subspace
-
-    def quadratic(v: Any) -> jax.Array:
-        return optax.tree.vdot(v, matvec(v))
-
-    def in_the_bulk(key: jax.Array) -> jax.Array:
-        like = jax.tree.map(lambda b: b[0], subspace.basis)
-        signs = optax.tree.random_like(key, like, jax.random.rademacher)
-        signs = optax.tree.cast(signs, jnp.float32)
-        return quadratic(dominant.reject(signs, subspace))
-
-    of_basis = jnp.sum(jax.lax.map(quadratic, subspace.basis))
-    samples = jax.lax.map(in_the_bulk, jax.random.split(record.key, NUM_PROBES))
-    estimate = of_basis + jnp.mean(samples)
+    found = dominant.energies(
+        lambda v: {"hessian": matvec(v)},
+        dominant.domain(setting.curvature, record.params),
+        key=record.key,
+        num_probes=NUM_PROBES,
+        subspace=record.subspace,
+    )["hessian"]
     return {
-        "trace/estimate": estimate,
-        "trace/standard_error": jnp.std(samples, ddof=1) / NUM_PROBES**0.5,
-        "trace/dominant": of_basis,
-        "trace/dominant_share": of_basis / estimate,
+        "trace/estimate": found.trace.value,
+        "trace/standard_error": found.trace.standard_error,
+        "trace/dominant": found.trace_inside,
+        "trace/dominant_share": found.trace_share.value,
     }
 
 

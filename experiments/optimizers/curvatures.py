@@ -31,6 +31,14 @@ def _gauss_newton(config: ml_collections.ConfigDict, task: Task) -> dominant.Cur
     return dominant.gauss_newton(task.predict_fn, task.output_loss_fn)
 
 
+def _functional_hessian(
+    config: ml_collections.ConfigDict, task: Task
+) -> dominant.Curvature:
+    """F = H - G, which is indefinite: its dominant space is the largest algebraic."""
+    del config
+    return dominant.functional_hessian(task.predict_fn, task.output_loss_fn)
+
+
 def _random(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
     """sum_i (k + 1 - i) r_i r_i^T, r_i random: a dominant space that means nothing."""
     del task
@@ -56,6 +64,7 @@ def _random(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature
 CURVATURES: Mapping[str, Any] = {
     "hessian": _hessian,
     "gauss_newton": _gauss_newton,
+    "functional_hessian": _functional_hessian,
     "random": _random,
 }
 
@@ -93,6 +102,18 @@ def hessian(
       count: of the examples that it will be taken on; None: of `curvature_data`.
     """
     return _in_chunks(config, task, _hessian(config, task), count)
+
+
+def split_hessian(
+    config: ml_collections.ConfigDict, task: Task
+) -> tuple[dominant.Curvature, dominant.Curvature]:
+    """Return G and F, H = G + F, each as `hessian` returns H."""
+    gauss_newton = _gauss_newton(config, task)
+    functional_hessian = _functional_hessian(config, task)
+    return (
+        _in_chunks(config, task, gauss_newton),
+        _in_chunks(config, task, functional_hessian),
+    )
 
 
 def tracked_curvature(

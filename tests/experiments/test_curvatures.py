@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import dominant
 from experiments import optimizers, records, train
 from experiments.optimizers import curvatures
 from experiments.tasks import make_task
@@ -50,6 +51,31 @@ def test_gauss_newton_is_the_jacobians_square(config, task):
     expected = np.einsum("nci,ncj->ij", jacobian, jacobian) / len(jacobian)
     found = dense(config, task, params)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_functional_hessian_is_the_outputs_curvature(config, task):
+    """Each output's Hessian, weighted with its error; its top is largest algebraic."""
+    config = config.copy_and_resolve_references()
+    config.subspace.curvature = "functional_hessian"
+    params = task.init(jax.random.key(0))
+    flat, unravel = ravel_pytree(params)
+    labels = np.eye(10)[np.asarray(task.train["labels"])]
+    errors = np.asarray(task.predict_fn(params, task.train)) - labels
+
+    def weighted(x):
+        outputs = task.predict_fn(unravel(x), task.train)
+        return jnp.sum(jnp.asarray(errors, jnp.float32) * outputs) / len(errors)
+
+    expected = np.asarray(jax.jit(jax.hessian(weighted))(flat), np.float64)
+    found = dense(config, task, params)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    values = np.linalg.eigvalsh(expected)
+    assert values[0] < -0.1 * values[-1]
+    curvature = optimizers.tracked_curvature(config, task)
+    top = jax.jit(
+        lambda p, data: dominant.top_eigenspace(curvature(p, data), p, 2, tol=1e-4)
+    )(params, task.train)
+    np.testing.assert_allclose(top.eigenvalues, values[::-1][:2], rtol=1e-3)
 
 
 def test_a_random_curvature_has_rank_k_and_knows_neither_params_nor_data(config, task):

@@ -1,0 +1,213 @@
+"""The split H = G + F of the Hessian: energies, eigenvalues and densities of each part.
+
+Symbols as in `training`; G is the Gauss-Newton matrix, F the functional Hessian, and M
+stands for any of H, G and F, all at theta and on those examples that the config gives
+to the curvature. Products are taken with G and F, and H v is their sum: so F is exact
+where it is small (a difference of H v and G v would be rounding), and 0 where it is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import dominant
+from experiments import optimizers
+from experiments.measurements.curvature import top_ritz_pairs
+from experiments.measurements.record import Metrics, Record, Setting
+
+MATRICES = ("hessian", "gauss_newton", "functional_hessian")
+
+NUM_PROBES = 10
+"""Random vectors of the traces and norms."""
+
+END_BUDGET = 40
+"""Products at most for the largest and for the smallest eigenvalue of F, each."""
+
+DENSITY_PROBES, DENSITY_STEPS = 2, 40
+"""Lanczos runs for the density of each matrix, and their steps."""
+
+_SPLIT_TOL = 1e-2
+_END_TOL = 5e-2
+# The density's coordinate asinh(t / c) is linear in t below c, logarithmic above.
+_LINEAR_BELOW = 1e-3
+_KERNEL_WIDTH = 0.25
+_GRID_SIZE = 121
+
+
+def energy(record: Record, setting: Setting) -> Metrics:
+    """Traces, Frobenius norms and the gradient's energy of H, G and F, and in P_k.
+
+    Of each M, with standard errors where there is an estimate:
+
+    - tr M and tr(P_k M) = sum_i u_i^T M u_i, which is exact;
+    - |M|_F^2, |P_k M|_F^2 = sum_i |M u_i|^2, exact, and E_dom(M), their ratio;
+    - g^T M g, (P_k g)^T M (P_k g), and the same with I - P_k.
+
+    Shares of the trace and of g^T M g, (P_k g)^T M (P_k g) / g^T M g, are those of H
+    and G alone. F is indefinite, and no whole that has parts: on networks of ReLU units
+    tr F = 0. Where |M|_F is 0, as F's of a linear model, E_dom is NaN.
+
+    The estimates are those of `dominant.energies`, with the same 10 probes for H, G and
+    F, so that tr H = tr G + tr F holds up to rounding. 2 (k + 12) products: as many
+    with G as with F.
+    """
+    products = _products(record, setting)
+    found = dominant.energies(
+        products,
+        dominant.domain(setting.curvature, record.params),
+        key=record.key,
+        num_probes=NUM_PROBES,
+        subspace=record.subspace,
+    )
+    metrics: Metrics = {}
+    for name, of_matrix in found.items():
+        share = of_matrix.frobenius_share
+        metrics |= {
+            f"energy/trace_{name}": of_matrix.trace.value,
+            f"energy/trace_standard_error_{name}": of_matrix.trace.standard_error,
+            f"energy/trace_dominant_{name}": of_matrix.trace_inside,
+            f"energy/frobenius_{name}": of_matrix.frobenius.value,
+            f"energy/frobenius_standard_error_{name}": (
+                of_matrix.frobenius.standard_error
+            ),
+            f"energy/frobenius_dominant_{name}": of_matrix.frobenius_inside,
+            f"energy/frobenius_share_{name}": share.value,
+            f"energy/frobenius_share_standard_error_{name}": share.standard_error,
+        }
+        if name != "functional_hessian":
+            share = of_matrix.trace_share
+            metrics |= {
+                f"energy/trace_share_{name}": share.value,
+                f"energy/trace_share_standard_error_{name}": share.standard_error,
+            }
+    return metrics | _of_gradient(record, products)
+
+
+def _of_gradient(record: Record, products: Callable) -> Metrics:
+    """Return g^T M g, its dominant and its bulk part, and the former's share."""
+    dom = dominant.project(record.gradient, record.subspace)
+    bulk = optax.tree.sub(record.gradient, dom)
+    of_dom, of_bulk = products(dom), products(bulk)
+    metrics: Metrics = {}
+    for name in MATRICES:
+        in_dom = optax.tree.vdot(dom, of_dom[name])
+        in_bulk = optax.tree.vdot(bulk, of_bulk[name])
+        # Zero where P_k commutes with M.
+        mixed = optax.tree.vdot(bulk, of_dom[name])
+        whole = in_dom + in_bulk + 2 * mixed
+        metrics |= {
+            f"energy/gradient_{name}": whole,
+            f"energy/gradient_dominant_{name}": in_dom,
+            f"energy/gradient_bulk_{name}": in_bulk,
+        }
+        if name != "functional_hessian":
+            metrics[f"energy/gradient_share_{name}"] = in_dom / whole
+    return metrics
+
+
+def _matvecs(
+    record: Record, setting: Setting
+) -> tuple[dominant.Matvec, dominant.Matvec]:
+    """Return the products with G and with F."""
+    gauss_newton, functional_hessian = optimizers.split_hessian(
+        setting.config, setting.task
+    )
+    at = (record.params, setting.curvature_data)
+    return gauss_newton(*at), functional_hessian(*at)
+
+
+def _products(record: Record, setting: Setting) -> Callable[[Any], dict[str, Any]]:
+    """Return `v -> {name: M v}`, one product with G and one with F."""
+    gauss_newton, functional_hessian = _matvecs(record, setting)
+
+    def products(v: Any) -> dict[str, Any]:
+        of_g, of_f = gauss_newton(v), functional_hessian(v)
+        both = optax.tree.add(of_g, of_f)
+        return dict(zip(MATRICES, (both, of_g, of_f), strict=True))
+
+    return products
+
+
+def split(record: Record, setting: Setting) -> Metrics:
+    """The top eigenvalues of H, G and F, and the overlap of H's and G's spaces.
+
+    The top k of H (from the basis in use) and of G (from H's), their residuals
+    |M u - lambda u|, a bound on the sine to each exact space, and the overlap
+    |U_H^T U_G|_F^2 / k: to a relative residual of 1e-2, in 5 k products each at most.
+    Of F the largest and the smallest eigenvalue, to 5 % in 40 products each at most,
+    with residuals and no more: an eigenvalue of F lies within each.
+    """
+    k, at = setting.config.subspace.k, (record.params, setting.curvature_data)
+    like = dominant.domain(setting.curvature, record.params)
+    gauss_newton, functional_hessian = _matvecs(record, setting)
+
+    def top(matvec: dominant.Matvec, start: dominant.Subspace) -> dominant.Subspace:
+        return dominant.top_eigenspace(
+            matvec, like, k, start=start, tol=_SPLIT_TOL, max_matvecs=5 * k
+        )
+
+    def end(matvec: dominant.Matvec) -> dominant.Subspace:
+        return top_ritz_pairs(matvec, like, 1, tol=_END_TOL, max_matvecs=END_BUDGET)
+
+    of_h = top(setting.curvature(*at), record.subspace)
+    of_g = top(gauss_newton, of_h)
+    largest = end(functional_hessian)
+    smallest = end(lambda v: optax.tree.scale(-1, functional_hessian(v)))
+    metrics = {
+        "split/overlap": dominant.overlap(of_h, of_g),
+        "split/largest_functional_hessian": largest.eigenvalues[0],
+        "split/largest_residual_functional_hessian": largest.residuals[0],
+        "split/smallest_functional_hessian": -smallest.eigenvalues[0],
+        "split/smallest_residual_functional_hessian": smallest.residuals[0],
+        "split/matvecs": of_h.num_matvecs
+        + of_g.num_matvecs
+        + largest.num_matvecs
+        + smallest.num_matvecs,
+    }
+    for name, solved in (("hessian", of_h), ("gauss_newton", of_g)):
+        metrics |= {
+            f"split/eigenvalues_{name}": solved.eigenvalues,
+            f"split/residuals_{name}": solved.residuals,
+            f"split/error_bound_{name}": dominant.error_bound(solved),
+        }
+    return metrics
+
+
+def density(record: Record, setting: Setting) -> Metrics:
+    """The spectral densities of H, G and F on a grid that is logarithmic both ways.
+
+    By Lanczos quadrature (`dominant.spectral_quadrature`), 2 runs of 40 steps for each
+    matrix from the same 2 random vectors. The grid is uniform in x = asinh(t / c), with
+    c a thousandth of the largest |Ritz value| of all three, and reaches beyond it: the
+    t are logged, in the unit of eigenvalues, and so is c. The densities are those of x,
+    smoothed with a Gaussian of standard deviation 0.25: each integrates to 1 over x,
+    and divided by sqrt(t^2 + c^2) it is a density over t. 240 products, and memory for
+    80 vectors.
+    """
+    like = dominant.domain(setting.curvature, record.params)
+    curvature = setting.curvature(record.params, setting.curvature_data)
+    matvecs = dict(zip(MATRICES, (curvature, *_matvecs(record, setting)), strict=True))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(like))
+    rules = {
+        name: dominant.spectral_quadrature(
+            matvec,
+            like,
+            key=record.key,
+            num_probes=DENSITY_PROBES,
+            num_steps=min(DENSITY_STEPS, num_parameters),
+        )
+        for name, matvec in matvecs.items()
+    }
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(r.nodes)) for r in rules.values()]))
+    scale = _LINEAR_BELOW * largest
+    reach = jnp.arcsinh(1 / _LINEAR_BELOW) + 4 * _KERNEL_WIDTH
+    grid = jnp.linspace(-reach, reach, _GRID_SIZE)
+    metrics = {"density/grid": scale * jnp.sinh(grid), "density/linear_below": scale}
+    for name, rule in rules.items():
+        mapped = rule._replace(nodes=jnp.arcsinh(rule.nodes / scale))
+        smoothed = dominant.smoothed_density(mapped, grid, width=_KERNEL_WIDTH)
+        metrics[f"density/over_x_{name}"] = smoothed
+    return metrics
