@@ -123,7 +123,11 @@ def spectral_quadrature(
         return result.diagonal, result.off_diagonal
 
     diagonals, off_diagonals = jax.vmap(decompose)(jax.random.split(key, num_probes))
-    return Quadrature(*jax.vmap(_quadrature)(diagonals, off_diagonals))
+    # Not vmapped: on a CPU, batched `eigh` calls of several matrices that run at the
+    # same time can wait for each other's threads for ever.
+    return Quadrature(
+        *jax.lax.map(lambda t: _quadrature(*t), (diagonals, off_diagonals))
+    )
 
 
 def smoothed_density(
