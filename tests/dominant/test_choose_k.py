@@ -117,7 +117,9 @@ def test_a_challenger_has_to_be_larger_by_the_gain(ratio, expected):
 def test_a_challenger_that_holds_is_not_displaced_by_a_larger_one():
     """3 and 4 take turns as the largest gap; both beat that of 2 all the time."""
     a, b = with_gaps(g2=2.0, g3=3.0, g4=3.5), with_gaps(g2=2.0, g3=3.5, g4=3.0)
-    assert chosen([with_gap(2), b, a, b, a, b, a]) == [2, 2, 2, 3, 3, 3, 3]
+    spectra = [with_gap(2), b, a, b, a, b, a]
+    assert chosen(spectra) == [2, 2, 2, 3, 3, 3, 3]
+    assert chosen(spectra, patience=2) == [2, 2, 3, 3, 3, 3, 3]
 
 
 def test_a_new_challenger_starts_to_count_anew():

@@ -106,6 +106,23 @@ def test_the_guard_follows_the_ramp_and_the_adaptive_k():
     assert effective[1] == 0.25 < effective[2] == effective[5]
 
 
+def test_the_states_are_found_in_both_kinds_of_tracker():
+    config = make_config()
+    config.projection.cap_bulk = 1.0
+    config.subspace.adaptive_k = True
+    stepwise = optimizers.stepwise_optimizer(config, 1.0, 1.0)
+    state = jax.eval_shape(stepwise.init, tree(GRADIENT))
+    for kind in (dominant.ChooseKState, dominant.CapBulkState):
+        assert len(optimizers.states_of(kind, state)) == 1
+    assert isinstance(optimizers.switch_state(state), dominant.AfterAlignmentState)
+    config.projection.cap_bulk, config.subspace.adaptive_k = 0.0, False
+    stepwise = optimizers.stepwise_optimizer(config, 1.0, 1.0)
+    state = jax.eval_shape(stepwise.init, tree(GRADIENT))
+    for kind in (dominant.ChooseKState, dominant.CapBulkState):
+        assert optimizers.states_of(kind, state) == []
+    assert optimizers.subspace_in_use(state) is state.subspace
+
+
 # --- a run ----------------------------------------------------------------------------
 
 
