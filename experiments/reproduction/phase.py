@@ -93,8 +93,8 @@ def diverged_in(branch: str) -> Numbers:
     """Return 1 of each seed that diverged in a branch or in the warm-up before it.
 
     It is 0 where the branch finished, and NaN where it never started or has not ended.
-    To diverge is to meet numbers that are not finite (status.json); a loss that only
-    has grown is none of that.
+    To diverge is to meet numbers that are not finite (status.json). A loss may have
+    grown a lot without that: see `ratio_in`.
     """
 
     def numbers(run: Run) -> list[float]:

@@ -106,6 +106,20 @@ def _symlog(axis: Axis) -> SymmetricalLogTransform:
     return SymmetricalLogTransform(10, axis.linear_within, 1)
 
 
+def _are_few(axis: Axis) -> bool:
+    """Return whether there is room to write every value."""
+    drawn = to_drawn(axis, middles(axis))
+    ends = to_drawn(axis, edges(axis))[[0, -1]]
+    gaps = np.diff(drawn, append=np.inf)
+    return len(drawn) <= 7 and bool(gaps.min() >= 0.11 * (ends[1] - ends[0]))
+
+
+def _short(value: float | str) -> str:
+    """Return a number in three digits, or all of them if it is whole."""
+    number = float(value)
+    return f"{number:g}" if number == round(number) else f"{number:.3g}"
+
+
 def _along(transform: Transform, values: np.ndarray) -> np.ndarray:
     """Apply a transform of one dimension to an array of any shape."""
     found = transform.transform_non_affine(np.atleast_1d(values))
@@ -113,13 +127,15 @@ def _along(transform: Transform, values: np.ndarray) -> np.ndarray:
 
 
 def ticks(axis: Axis) -> list[Tick] | None:
-    """Return what is written on an axis of names, or through zero; None for others.
+    """Return what is written on an axis of names, of few values, or through zero.
 
-    For those the renderers choose, as the reader zooms.
+    None for others: the renderers choose, as the reader zooms.
     """
     if has_names(axis):
         every = -(-len(axis.values) // MOST_NAMES)
         return [Tick(i, str(axis.values[i])) for i in range(0, len(axis.values), every)]
+    if _are_few(axis):
+        return [Tick(float(at), _short(at)) for at in axis.values]
     if axis.scale != "symlog":
         return None
     first, *_, last = edges(axis)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis as DrawnAxis
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments import figures
 from experiments.reproduction import drawing, scales
@@ -88,7 +88,7 @@ def _scale(drawn: DrawnAxis, axis: Axis) -> None:
         # Long names stand upright below the axes, where they would touch each other.
         rotation = 90 if drawn is axes.xaxis and len("  ".join(texts)) > 45 else 0
         drawn.set_ticks([tick.at for tick in ticks], labels=texts, rotation=rotation)
-        drawn.set_minor_formatter(NullFormatter())
+        drawn.set_minor_locator(NullLocator())
 
 
 def _sign_style(sign: Sign, drawn: Cells) -> dict[str, Any]:

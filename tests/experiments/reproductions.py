@@ -1,5 +1,7 @@
 """Pages made from synthetic runs, for the tests of the report of a reproduction."""
 
+import base64
+
 import numpy as np
 
 from experiments.reproduction.experiment import Claim, Criterion, Experiment
@@ -117,6 +119,16 @@ def make_density():
         curves=[Curve("λ₁", steps, peak)],
         levels=[Level("2/η", 20.0)],
     )
+
+
+def decoded(value):
+    """Arrays in place of what plotly writes of them, their bytes in base 64."""
+    if isinstance(value, dict) and "bdata" in value:
+        array = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return array.reshape([int(n) for n in str(value.get("shape", -1)).split(",")])
+    if isinstance(value, dict):
+        return {key: decoded(item) for key, item in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value
 
 
 def make_experiment(name="loss", claims=CLAIMS):

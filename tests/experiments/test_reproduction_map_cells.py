@@ -48,6 +48,30 @@ def test_an_axis_through_zero_is_linear_inside_and_logarithmic_beyond():
 
 
 @pytest.mark.parametrize(
+    ("values", "scale", "texts"),
+    [
+        ((0.3, 0.94868, 3.0, 9.4868), "log", ["0.3", "0.949", "3", "9.49"]),
+        ((128, 1024, 8192), "log", ["128", "1024", "8192"]),
+        ((5.0,), "linear", ["5"]),
+        ((0.3, 0.94868, 3.0, 9.4868), "linear", None),  # too near to each other
+        (range(8), "linear", None),  # too many
+        (("a", "b"), "linear", ["a", "b"]),
+        ([f"{i}" for i in range(60)], "linear", [f"{i}" for i in range(0, 60, 3)]),
+    ],
+)
+def test_few_values_and_names_are_written_at_their_cells(values, scale, texts):
+    axis = Axis("x", values, scale)
+    ticks = scales.ticks(axis)
+    if texts is None:
+        assert ticks is None
+    else:
+        assert [tick.text for tick in ticks] == texts
+        places = dict(zip(map(str, values), scales.middles(axis), strict=True))
+        for tick, value in zip(ticks, values[:: -(-len(values) // 24)], strict=True):
+            assert tick.at == places[str(value)]
+
+
+@pytest.mark.parametrize(
     ("axis", "message"),
     [
         (Axis("x", (1, 2, 3), "loglog"), "'loglog', but expected one of: linear, log"),

@@ -1,6 +1,5 @@
 """Heat maps in a reproduction's report: on the page and as files."""
 
-import base64
 import json
 import re
 
@@ -19,6 +18,7 @@ from experiments.reproduction.shades import colors
 from experiments.reproduction.static import MAX_PNG_BYTES, write_static
 from experiments.reproduction.static_map import draw_map
 from tests.experiments.reproductions import (
+    decoded,
     make_density,
     make_entry,
     make_loss_plot,
@@ -32,16 +32,6 @@ def drawn_by(shown):
     html = figure_html(shown, "a-figure")
     text = re.search(r'<script type="application/json">(.*?)</script>', html).group(1)
     return go.Figure(decoded(json.loads(text)))
-
-
-def decoded(value):
-    """Arrays in place of what plotly writes of them, their bytes in base 64."""
-    if isinstance(value, dict) and "bdata" in value:
-        array = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
-        return array.reshape([int(n) for n in str(value.get("shape", -1)).split(",")])
-    if isinstance(value, dict):
-        return {key: decoded(item) for key, item in value.items()}
-    return [decoded(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
