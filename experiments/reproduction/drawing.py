@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.plots import Curve, Level, Map, Panel, Plot
 
 MAX_POINTS = 1500
 """A curve of more points is thinned to at most so many."""
@@ -21,6 +21,9 @@ ROLES: Mapping[str, str] = {
     "tail": "tail",
 }
 """The colours, by their names in `figures.COLORS`, of the roles of curves."""
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Of the curves over a map, in turn; points are hollow, of as many shapes."""
 
 _FREE = ("indigo", "amber", "wine", "cyan", "olive", "brown")
 
@@ -72,6 +75,21 @@ def looks(plot: Plot) -> dict[str, Look]:
     return found
 
 
+def dashes(shown: Map) -> dict[str, str]:
+    """Return which of `DASHES` each name's curves over a map have.
+
+    Raises:
+      ValueError: for more names than that.
+    """
+    names = list(dict.fromkeys(curve.name for curve in shown.curves))
+    if len(names) > len(DASHES):
+        raise ValueError(
+            f"the map {shown.title!r} has curves of {len(names)} names, but expected "
+            f"at most {len(DASHES)}, which dashes tell apart: {', '.join(names)}"
+        )
+    return dict(zip(names, DASHES, strict=False))
+
+
 class Points(NamedTuple):
     """The points of a curve that are drawn: x, y [n], and NaN where there is a gap.
 
@@ -84,8 +102,8 @@ class Points(NamedTuple):
     left_out: int
 
 
-def points(curve: Curve, plot: Plot) -> Points:
-    """Return the points of one of the plot's curves, thinned where there are many.
+def points(curve: Curve, panel: Panel) -> Points:
+    """Return the points of one of the panel's curves, thinned where there are many.
 
     Raises:
       ValueError: if x and y differ in length.
@@ -93,16 +111,16 @@ def points(curve: Curve, plot: Plot) -> Points:
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(
-            f"curve {curve.name!r} of {plot.title!r} has x of shape {x.shape} and y of "
-            f"shape {y.shape}, but expected two sequences of one length"
+            f"curve {curve.name!r} of {panel.title!r} has x of shape {x.shape} and y "
+            f"of shape {y.shape}, but expected two sequences of one length"
         )
     missing = np.isnan(x) | np.isnan(y)
     shown = np.isfinite(x) & np.isfinite(y)
-    if plot.log_x:
+    if panel.log_x:
         shown &= x > 0
-    if plot.log_y:
+    if panel.log_y:
         shown &= y > 0
-    kept = thin(x, np.where(shown, y, np.nan), growing=plot.log_x)
+    kept = thin(x, np.where(shown, y, np.nan), growing=panel.log_x)
     return Points(
         x=np.where(shown, x, np.nan)[kept],
         y=np.where(shown, y, np.nan)[kept],
@@ -110,12 +128,12 @@ def points(curve: Curve, plot: Plot) -> Points:
     )
 
 
-def levels(plot: Plot) -> list[Level]:
+def levels(panel: Panel) -> list[Level]:
     """Return the levels that can be drawn: on a logarithmic axis, the positive ones."""
     return [
         level
-        for level in plot.levels
-        if level.at > 0 or not (plot.log_x if level.vertical else plot.log_y)
+        for level in panel.levels
+        if level.at > 0 or not (panel.log_x if level.vertical else panel.log_y)
     ]
 
 

@@ -8,7 +8,7 @@ that was fixed before.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.reproduction.plots import Plot
+from experiments.reproduction.plots import Panel
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
 REPORTED, NO_VERDICT = "reported", "no verdict"
@@ -73,7 +73,7 @@ class Experiment(NamedTuple):
     title: str
     claims: tuple[Claim, ...]
     judge: Callable[[Runs], Sequence[Criterion]]
-    plots: Callable[[Runs], Sequence[Plot]]
+    plots: Callable[[Runs], Sequence[Panel]]
     run: Callable[[Any, str], Mapping[str, Any]] | None = None
 
 

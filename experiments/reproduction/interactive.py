@@ -7,14 +7,17 @@ when the reader changes between light and dark.
 
 import json
 import math
+from collections.abc import Sequence
 from html import escape
 
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from experiments.reproduction import interactive_map
 from experiments.reproduction.drawing import levels, looks, points
-from experiments.reproduction.plots import Level, Plot
+from experiments.reproduction.labels import for_plotly
+from experiments.reproduction.plots import Level, Map, Panel, Plot
 
 _NOTHING = "rgba(0,0,0,0)"
 
@@ -55,17 +58,23 @@ def plotly_script() -> str:
     return f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>"
 
 
-def figure_html(plot: Plot, div_id: str) -> str:
+def figure_html(panel: Panel, div_id: str) -> str:
     """Return a figure: its box with the id, and what is to be drawn there.
 
     Needs `plotly_script` and the CSS variables of `experiments.page.render` on the
-    page. A click in the legend hides or shows all curves of a name.
+    page. A click in the legend hides or shows all curves, or signs, of a
+    name.
 
     Raises:
-      ValueError: for curves that cannot be drawn (`drawing`).
+      ValueError: for what cannot be drawn (`drawing`, `cells`).
     """
-    figure = go.Figure(data=_traces(plot), layout=_layout(plot))
-    label = escape(f"{plot.title}: {plot.y_label} over {plot.x_label}")
+    if isinstance(panel, Map):
+        figure = go.Figure(interactive_map.traces(panel), _map_layout(panel))
+        shown = f"{panel.z_label} over {panel.x_label} and {panel.y_label}"
+    else:
+        figure = go.Figure(_traces(panel), _layout(panel, levels(panel)))
+        shown = f"{panel.y_label} over {panel.x_label}"
+    label = escape(f"{panel.title}: {shown}")
     return (
         f'<div class="plot" id="{escape(div_id)}" role="img" aria-label="{label}">'
         "</div>"
@@ -80,7 +89,7 @@ def _traces(plot: Plot) -> list[go.Scatter]:
     for curve in plot.curves:
         drawn, look = points(curve, plot), found[curve.name]
         color = f"var(--{look.color})"
-        name = _plain(curve.name)
+        name = for_plotly(curve.name)
         traces.append(
             go.Scatter(
                 # Seven digits are more than a screen can show.
@@ -103,7 +112,7 @@ def _traces(plot: Plot) -> list[go.Scatter]:
     return traces
 
 
-def _layout(plot: Plot) -> go.Layout:
+def _layout(panel: Panel, drawn: Sequence[Level]) -> go.Layout:
     """Return axes, levels and legend, on no ground of their own."""
     axis = {
         "color": "var(--ink)",
@@ -115,11 +124,11 @@ def _layout(plot: Plot) -> go.Layout:
         "tickformat": "~g",
         "automargin": True,
     }
-    x_axis = {**axis, "title": {"text": _plain(plot.x_label), "standoff": 8}}
-    y_axis = {**axis, "title": {"text": _plain(plot.y_label)}}
-    if plot.log_x:
+    x_axis = {**axis, "title": {"text": for_plotly(panel.x_label), "standoff": 8}}
+    y_axis = {**axis, "title": {"text": for_plotly(panel.y_label)}}
+    if panel.log_x:
         x_axis |= _LOGARITHMIC
-    if plot.log_y:
+    if panel.log_y:
         y_axis |= _LOGARITHMIC
     return go.Layout(
         template="none",
@@ -148,9 +157,21 @@ def _layout(plot: Plot) -> go.Layout:
         },
         xaxis=x_axis,
         yaxis=y_axis,
-        shapes=[_line(level) for level in levels(plot)],
-        annotations=_names(plot),
+        shapes=[_line(level) for level in drawn],
+        annotations=_names(panel, drawn),
     )
+
+
+def _map_layout(shown: Map) -> go.Layout:
+    """Return the layout of a map: as of a plot, and room for the colour bar above."""
+    drawn = interactive_map.levels(shown)
+    layout = _layout(shown, drawn)
+    x_axis, y_axis = interactive_map.axes(shown)
+    layout.update(xaxis=x_axis, yaxis=y_axis, **interactive_map.frame(shown))
+    rim = {"color": "var(--paper)", "width": 3}
+    lines = [_line(level) | {"opacity": 1} for level in drawn]
+    layout.shapes = [line | {"line": rim} for line in lines] + lines
+    return layout
 
 
 def _line(level: Level) -> dict[str, object]:
@@ -168,12 +189,12 @@ def _line(level: Level) -> dict[str, object]:
     }
 
 
-def _names(plot: Plot) -> list[dict[str, object]]:
+def _names(panel: Panel, drawn: Sequence[Level]) -> list[dict[str, object]]:
     """Return each level's name once: above the axes, or its line's right end."""
-    first = {level.name: level for level in reversed(levels(plot))}
+    first = {level.name: level for level in reversed(drawn)}
     names = []
     for name, level in first.items():
-        logarithmic = plot.log_x if level.vertical else plot.log_y
+        logarithmic = panel.log_x if level.vertical else panel.log_y
         # What plotly places on a logarithmic axis is placed by its logarithm.
         at = math.log10(level.at) if logarithmic else level.at
         place: dict[str, object] = {
@@ -187,7 +208,7 @@ def _names(plot: Plot) -> list[dict[str, object]]:
         names.append(
             {
                 **place,
-                "text": _plain(name),
+                "text": for_plotly(name),
                 "yanchor": "bottom",
                 "showarrow": False,
                 "font": {"size": 11},
@@ -197,8 +218,3 @@ def _names(plot: Plot) -> list[dict[str, object]]:
             }
         )
     return names
-
-
-def _plain(text: str) -> str:
-    """Return text that plotly reads neither as HTML nor as a formula."""
-    return escape(text, quote=False).replace("$", "&#36;")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reproduction.experiment import Claim, Criterion, Experiment
-from experiments.reproduction.plots import Plot
+from experiments.reproduction.plots import Panel
 from experiments.reproduction.words import verdict_on
 
 
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
     experiment: Experiment
     criteria: Sequence[Criterion]
-    plots: Sequence[Plot]
+    plots: Sequence[Panel]
     changes: Mapping[str, tuple[Any, Any]]
     command: str
     config: Mapping[str, Any]

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from experiments import page as form
 from experiments.reproduction import outcome, words
+from experiments.reproduction.cells import cells
 from experiments.reproduction.drawing import MAX_POINTS, points
 from experiments.reproduction.experiment import REPRODUCED, Claim
 from experiments.reproduction.interactive import figure_html, plotly_script
 from experiments.reproduction.outcome import Entry as Entry
 from experiments.reproduction.outcome import Page as Page
-from experiments.reproduction.plots import Plot
+from experiments.reproduction.plots import Map, Panel
 
 # No request can leave the page, whatever a script on it might try.
 _HEAD = """
@@ -53,8 +54,8 @@ def write_page(path: Path, page: Page) -> Path:
 
     Raises:
       ValueError: for two experiments of one name or two claims of one id, for a
-        criterion of a claim that the experiment lacks, and for curves that cannot be
-        drawn (`drawing`).
+        criterion of a claim that the experiment lacks, and for figures that cannot be
+        drawn (`drawing`, `cells`).
     """
     outcome.check(page)
     body = [
@@ -139,8 +140,8 @@ def _section(entry: Entry, page: Page, folder: Path) -> str:
     """Return everything about one experiment."""
     experiment = entry.experiment
     figures = "".join(
-        _figure(plot, f"{experiment.name}-{index}")
-        for index, plot in enumerate(entry.plots)
+        _figure(panel, f"{experiment.name}-{index}")
+        for index, panel in enumerate(entry.plots)
     )
     parts = [
         f"<h2>{escape(experiment.title)}</h2>",
@@ -188,15 +189,30 @@ def _criteria_table(entry: Entry) -> str:
     return form.table(headings[first:], [row[first:] for row in rows])
 
 
-def _figure(plot: Plot, div_id: str) -> str:
+def _figure(panel: Panel, div_id: str) -> str:
     """Return a figure with its title and its caption."""
-    left_out = sum(points(curve, plot).left_out for curve in plot.curves)
-    note = f" Not drawn, as infinite or not positive: {left_out:,} points."
-    caption = escape(plot.caption) + note * bool(left_out)
+    caption = " ".join([escape(panel.caption), *_notes(panel)]).strip()
     return (
-        f"<figure><h4>{escape(plot.title)}</h4>{figure_html(plot, div_id)}"
+        f"<figure><h4>{escape(panel.title)}</h4>{figure_html(panel, div_id)}"
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def _notes(panel: Panel) -> list[str]:
+    """Say what of a figure is not drawn, or not as it is."""
+    left_out = {"points": sum(points(one, panel).left_out for one in panel.curves)}
+    joined = False
+    if isinstance(panel, Map):
+        drawn = cells(panel)
+        left_out["cells"], joined = drawn.left_out, drawn.joined
+    notes = [
+        f"Not drawn, as infinite or not positive: {number:,} {what}."
+        for what, number in left_out.items()
+        if number
+    ]
+    if joined:
+        notes.append("Neighbouring cells are joined; their largest number is drawn.")
+    return notes
 
 
 def _links(files: Sequence[Path], folder: Path) -> str:

@@ -16,6 +16,7 @@ from experiments.reproduction.experiment import (
     Runs,
 )
 from experiments.reproduction.outcome import Entry, Page
+from experiments.reproduction.plots import Panel
 from experiments.reproduction.static import write_static
 from experiments.reproduction.words import of_claim, verdict_on
 
@@ -60,7 +61,7 @@ def _entry(
     runs: Runs,
     errors: Mapping[str, str],
     criteria: Sequence[Criterion],
-    plots: Sequence[Any],
+    plots: Sequence[Panel],
 ) -> Entry:
     seconds = [
         run.status["seconds"] for run in runs.values() if "seconds" in run.status

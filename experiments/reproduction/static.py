@@ -1,10 +1,11 @@
 """The figures of an experiment as files for print: PNG and PDF."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -13,8 +14,11 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from experiments import figures
+from experiments.reproduction.cells import levels_within
 from experiments.reproduction.drawing import Look, levels, looks, points
-from experiments.reproduction.plots import Level, Plot
+from experiments.reproduction.labels import for_matplotlib
+from experiments.reproduction.plots import Level, Map, Panel, Plot
+from experiments.reproduction.static_map import draw_map
 
 MAX_PNG_BYTES = 80_000
 """A larger PNG is drawn anew with fewer pixels, down to the coarsest of `_DPI`."""
@@ -24,11 +28,11 @@ _DPI = (130, 110, 90, 70)
 _INK = figures.LIGHT["ink"]
 
 
-def write_static(plots: Sequence[Plot], folder: Path, stem: str) -> list[Path]:
+def write_static(plots: Sequence[Panel], folder: Path, stem: str) -> list[Path]:
     """Draw plots side by side, three in a row; return the paths of PNG and PDF.
 
     Raises:
-      ValueError: without a plot, or for curves that cannot be drawn (`drawing`).
+      ValueError: without a plot, or for one that cannot be drawn (`drawing`, `cells`).
     """
     if not plots:
         raise ValueError(f"no plots for {stem!r}, but expected at least one")
@@ -56,22 +60,69 @@ def _save_png(figure: Figure, path: Path) -> None:
     for dpi in _DPI:
         drawn, file = io.BytesIO(), io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi)
-        image = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        image = _in_few_colors(Image.open(drawn).convert("RGB"))
         image.save(file, format="png", optimize=True)
         if file.tell() <= MAX_PNG_BYTES:
             break
     path.write_bytes(file.getvalue())
 
 
-def _draw(axes: Axes, plot: Plot) -> None:
-    """Draw one plot, with its legend below."""
+def _in_few_colors(image: Image.Image) -> Image.Image:
+    """Keep the 256 most frequent colours, and replace each other one by the nearest.
+
+    So that cells of maps keep theirs, which say numbers; what is replaced are pixels at
+    the rims of lines and letters.
+    """
+    # As one number each, which are faster to sort than rows of three.
+    pixels = np.asarray(image) @ np.array([1 << 16, 1 << 8, 1])
+    codes, place, count = np.unique(pixels, return_inverse=True, return_counts=True)
+    colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(
+        float
+    )
+    kept = colors[np.argsort(-count, kind="stable")[:256]]
+    # Of |color - kept|^2, what differs between the kept ones, negative and halved.
+    nearness = colors @ kept.T - np.sum(kept**2, axis=1) / 2
+    reduced = Image.fromarray(nearness.argmax(axis=1).astype(np.uint8)[place])
+    reduced.putpalette(kept.astype(np.uint8).tobytes())
+    return reduced
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    """Draw one panel, with its legend below."""
+    if isinstance(panel, Map):
+        handles = _draw_map(axes, panel)
+    else:
+        handles = _draw_plot(axes, panel)
+    # Above the names of vertical levels.
+    axes.set_title(for_matplotlib(panel.title), pad=18)
+    axes.set_xlabel(for_matplotlib(panel.x_label))
+    axes.set_ylabel(for_matplotlib(panel.y_label))
+    _legend(axes, handles)
+
+
+def _draw_map(axes: Axes, shown: Map) -> dict[str, Line2D]:
+    """Draw a map; return one line or sign of each name, for the legend."""
+    handles = draw_map(axes, shown)
+    drawn = levels_within(shown)
+    for rim in _draw_levels(axes, drawn):
+        rim.set(color="white", linestyle="-", linewidth=2.5)
+    for line in _draw_levels(axes, drawn):
+        line.set_alpha(1)
+    _label_levels(axes, drawn)
+    return handles
+
+
+def _draw_plot(axes: Axes, plot: Plot) -> dict[str, Line2D]:
+    """Draw a plot; return one line of each name, for the legend."""
     found = looks(plot)
+    handles = {}
     for curve in plot.curves:
         drawn, look = points(curve, plot), found[curve.name]
         axes.plot(drawn.x, drawn.y, **_style(look, curve.points))
-    for level in levels(plot):
-        line = axes.axvline if level.vertical else axes.axhline
-        line(level.at, color=_INK, linewidth=0.9, linestyle="--", alpha=0.6)
+        handle = Line2D([], [], **_style(look._replace(num_curves=1), curve.points))
+        handle.set_linewidth(max(handle.get_linewidth(), 1.5))
+        handles[curve.name] = handle
+    _draw_levels(axes, levels(plot))
     if plot.log_x:
         figures.log_axis(axes.xaxis)
     else:
@@ -79,10 +130,17 @@ def _draw(axes: Axes, plot: Plot) -> None:
     if plot.log_y:
         figures.log_axis(axes.yaxis)
     _label_levels(axes, levels(plot))
-    # Above the names of vertical levels.
-    axes.set_title(_plain(plot.title), pad=18)
-    axes.set(xlabel=_plain(plot.x_label), ylabel=_plain(plot.y_label))
-    _legend(axes, plot, found)
+    return handles
+
+
+def _draw_levels(axes: Axes, drawn: Sequence[Level]) -> list[Line2D]:
+    lines = []
+    for level in drawn:
+        line = axes.axvline if level.vertical else axes.axhline
+        lines.append(
+            line(level.at, color=_INK, linewidth=0.9, linestyle="--", alpha=0.6)
+        )
+    return lines
 
 
 def _style(look: Look, as_points: bool) -> dict[str, Any]:
@@ -94,20 +152,13 @@ def _style(look: Look, as_points: bool) -> dict[str, Any]:
     return {"color": color, "ls": "--" if look.dashed else "-", "lw": look.width}
 
 
-def _legend(axes: Axes, plot: Plot, found: dict[str, Look]) -> None:
-    """Name each colour once, below the axes, where it covers no curve."""
-    as_points = {curve.name: curve.points for curve in plot.curves}
-    handles = [
-        Line2D([], [], **_style(look._replace(num_curves=1), as_points[name]))
-        for name, look in found.items()
-    ]
-    for handle in handles:
-        handle.set_linewidth(max(handle.get_linewidth(), 1.5))
+def _legend(axes: Axes, handles: Mapping[str, Line2D]) -> None:
+    """Name each line or sign once, below the axes, where it covers nothing."""
     if handles:
-        longest = max(map(len, found))
+        longest = max(map(len, handles))
         axes.legend(
-            handles,
-            [_plain(name) for name in found],
+            handles.values(),
+            [for_matplotlib(name) for name in handles],
             loc="upper center",
             bbox_to_anchor=(0.5, -0.16),
             ncols=max(1, min(len(handles), 50 // (longest + 6))),
@@ -126,7 +177,7 @@ def _label_levels(axes: Axes, drawn: Sequence[Level]) -> None:
         else:
             at, where, side = (1.0, level.at), axes.get_yaxis_transform(), "right"
         axes.annotate(
-            _plain(name),
+            for_matplotlib(name),
             at,
             xycoords=where,
             xytext=(0, 2),
@@ -136,8 +187,3 @@ def _label_levels(axes: Axes, drawn: Sequence[Level]) -> None:
             verticalalignment="bottom",
             path_effects=halo,
         )
-
-
-def _plain(text: str) -> str:
-    """Return text that matplotlib doesn't read as a formula."""
-    return text.replace("$", r"\$")

@@ -1,10 +1,12 @@
 """Pages made from synthetic runs, for the tests of the report of a reproduction."""
 
+import base64
+
 import numpy as np
 
 from experiments.reproduction.experiment import Claim, Criterion, Experiment
 from experiments.reproduction.outcome import Entry, Page
-from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.plots import Axis, Curve, Level, Map, Mark, Plot
 from experiments.reproduction.static import write_static
 
 CLAIMS = (
@@ -72,6 +74,61 @@ def make_alignment_plot():
     ]
     levels = [Level("threshold 0.95", 0.95), Level("switch", 3100.0, vertical=True)]
     return Plot("Alignment", "step", "χ₁₀ of the full gradient", curves, levels)
+
+
+def make_map():
+    """A phase diagram: marks, a missing cell, curves, points, text to be escaped."""
+    rates, momenta = np.geomspace(0.01, 1, 9), np.linspace(0, 0.9, 7)
+    ratio = np.exp(np.add.outer(2 * momenta, np.log(rates)))
+    ratio[ratio > 1], ratio[0, 0] = np.inf, np.nan
+    return Map(
+        title="Stability of <heavy ball>",
+        x=Axis("learning rate & $η$", rates.tolist(), "log"),
+        y=Axis("momentum", momenta.tolist()),
+        z=ratio,
+        z_label="L_end / L_sw",
+        z_log=True,
+        limits=(0.03, 1),
+        marks=[Mark("<i>diverged</i>", np.isinf(ratio))],
+        curves=[
+            Curve("edge", rates, np.linspace(0.9, 0, 9), "dom"),
+            Curve("edge", rates, np.linspace(0.8, -0.1, 9), "dom"),
+            Curve("runs", rates[1:3], momenta[1:3], points=True),
+        ],
+        levels=[Level("half", 0.45), Level("rate of E1", 0.1, vertical=True)],
+        caption="Above the <edge>, runs diverge.",
+    )
+
+
+def make_density():
+    """Many cells along an axis through zero."""
+    steps = np.arange(0, 4000, 10)
+    positive = np.geomspace(1e-3, 30, 150)
+    values = np.concatenate([-positive[::-1], [0.0], positive])
+    peak = 20 * (1 - np.exp(-steps / 800)) + 1
+    density = 1 / (1 + (1e2 * values[:, None]) ** 2)
+    density = density + 0.1 * (np.abs(np.subtract.outer(values, peak)) < 0.1 * peak)
+    return Map(
+        "Spectral density",
+        Axis("step", steps.tolist()),
+        Axis("eigenvalue", values.tolist(), "symlog", 1e-3),
+        density,
+        "density",
+        z_log=True,
+        limits=(1e-5, 1.0),
+        curves=[Curve("λ₁", steps, peak)],
+        levels=[Level("2/η", 20.0)],
+    )
+
+
+def decoded(value):
+    """Arrays in place of what plotly writes of them, their bytes in base 64."""
+    if isinstance(value, dict) and "bdata" in value:
+        array = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return array.reshape([int(n) for n in str(value.get("shape", -1)).split(",")])
+    if isinstance(value, dict):
+        return {key: decoded(item) for key, item in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value
 
 
 def make_experiment(name="loss", claims=CLAIMS):
