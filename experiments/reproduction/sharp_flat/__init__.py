@@ -5,7 +5,13 @@ settings and what the claims are held to are ours.
 """
 
 from experiments.reproduction.experiment import Experiment
-from experiments.reproduction.sharp_flat import edges, interpolation, pays, rates
+from experiments.reproduction.sharp_flat import (
+    curvature,
+    edges,
+    interpolation,
+    pays,
+    rates,
+)
 
 TITLE = "Accelerating training along sharp and flat directions"
 
@@ -13,5 +19,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *rates.EXPERIMENTS,
     *edges.EXPERIMENTS,
     *interpolation.EXPERIMENTS,
+    *curvature.EXPERIMENTS,
     *pays.EXPERIMENTS,
 )
