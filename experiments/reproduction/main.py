@@ -23,12 +23,15 @@ from experiments.compilation import keep_compiled_programs
 from experiments.data import MissingDatasetError
 from experiments.names import lookup
 from experiments.records import ForeignWorkdirError
-from experiments.reproduction import reports, runner, tiny_subspaces
+from experiments.reproduction import reports, runner, sharp_flat, tiny_subspaces
 from experiments.reproduction.design import SCALE_NAMES, read_design
 from experiments.reproduction.experiment import Experiment
 from experiments.reproduction.outcome import Entry
 
-PAPERS: Mapping[str, ModuleType] = {"tiny_subspaces": tiny_subspaces}
+PAPERS: Mapping[str, ModuleType] = {
+    "tiny_subspaces": tiny_subspaces,
+    "sharp_flat": sharp_flat,
+}
 """Each has a TITLE and its EXPERIMENTS, in the order of the report."""
 
 CONFIGS = Path("configs")

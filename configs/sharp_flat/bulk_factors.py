@@ -1,0 +1,36 @@
+"""P2: how far can the bulk be accelerated? Phase diagram in (bulk factor, rate); ours.
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/bulk_factors
+
+The setting of raised_rate.py; updates are weighed by 1 in the dominant space, where the
+rate stays, and by the factor in the bulk. Expected: on a quadratic the edge is where
+factor x eta lambda_{k+1} = 2, so that it falls as one over the factor.
+"""
+
+import ml_collections
+
+from configs.sharp_flat import raised_rate
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = raised_rate.get_config()
+    config.title = "The bulk factor: MLP on MNIST-5k"
+    config.modes = ("plain", "interpolated")
+    return config
+
+
+def get_grid() -> dict[str, tuple]:
+    return {
+        "projection.bulk": (1.0, 2.0, 4.0, 8.0, 16.0),
+        "optimizer.drop_factor": (1.0, 2.0, 4.0, 8.0),
+    }
+
+
+SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+GRIDS = {
+    "cpu": {
+        "projection.bulk": (1.0, 4.0, 8.0, 16.0),
+        "optimizer.drop_factor": (1.0, 4.0, 8.0),
+    },
+    "ci": {"projection.bulk": (1.0, 16.0), "optimizer.drop_factor": (1.0, 8.0)},
+}

@@ -1,0 +1,39 @@
+"""P2-E4: when to switch? Phase diagram in (switch step, learning rate).
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/switch_steps
+
+The setting of raised_rate.py with other switches, the rate raised at each. Expected: an
+early switch hurts: at first the gradient has other things to do than to oscillate.
+"""
+
+import ml_collections
+
+from configs.sharp_flat import raised_rate
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = raised_rate.get_config()
+    config.title = "The step of the switch: MLP on MNIST-5k"
+    return config
+
+
+def _grid(steps: tuple[int, ...], factors: tuple[float, ...]) -> list[dict[str, tuple]]:
+    return [
+        {
+            "switch.step": (step,),
+            "optimizer.drop_steps": ((step,),),
+            "optimizer.drop_factor": factors,
+        }
+        for step in steps
+    ]
+
+
+def get_grid() -> list[dict[str, tuple]]:
+    return _grid((1, 100, 500, 3000, 5000), raised_rate.FACTORS)
+
+
+SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+GRIDS = {
+    "cpu": _grid((1, 100, 500, 1500), (1.0, 4.0, 16.0, 64.0)),
+    "ci": _grid((1, 30), (1.0, 64.0)),
+}

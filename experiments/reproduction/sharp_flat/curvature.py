@@ -1,0 +1,165 @@
+"""The curvature's energy in the dominant space and off it, and where the gap is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.reproduction.curves import loss_plot, metric_curves, switches
+from experiments.reproduction.design import ONLY_POINT
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import (
+    at_least,
+    between,
+    by_seed,
+    mean,
+    series,
+    summaries,
+)
+from experiments.reproduction.plots import Axis, Curve, Level, Map, Plot
+
+CONCENTRATED = Claim(
+    "P2-E7",
+    "abstract; criterion ours",
+    "Most of the curvature's energy is in the dominant space, the Gauss-Newton part's "
+    "more than the functional Hessian's.",
+)
+FOLLOWS = Claim("P2-E8", "ours", "The gap is at the number of classes.")
+
+NAMES = {
+    "hessian": "H",
+    "gauss_newton": "G",
+    "functional_hessian": "F",
+}
+
+
+def _after(run: Run, metric: str, branch: str = "plain") -> list[list[Any]]:
+    """Return each seed's values of a metric from the switch on."""
+    return [
+        between(lines, metric, summary.switch_step)
+        for lines, summary in zip(by_seed(run, branch), summaries(run), strict=True)
+        if summary.switch_step is not None
+    ]
+
+
+def _judge_energy(runs: Runs) -> list[Criterion]:
+    run = runs[ONLY_POINT]
+    shares = {
+        name: [
+            mean(of_seed) for of_seed in _after(run, f"energy/frobenius_share_{key}")
+        ]
+        for key, name in NAMES.items()
+    }
+    errors = [
+        mean(of_seed)
+        for of_seed in _after(run, "energy/frobenius_share_standard_error_hessian")
+    ]
+    differences = [g - f for g, f in zip(shares["G"], shares["F"], strict=True)]
+    overlaps = [mean(of_seed) for of_seed in _after(run, "split/overlap")]
+    note = f"standard error of one estimate: {mean(errors):.2g}"
+    return [
+        at_least(
+            CONCENTRATED.id, "mean E_dom(H) after the switch", shares["H"], 0.8, note
+        ),
+        at_least(CONCENTRATED.id, "mean E_dom(G) − E_dom(F)", differences, 0),
+        *(
+            Criterion(CONCENTRATED.id, f"mean E_dom({name})", tuple(shares[name]), None)
+            for name in ("G", "F")
+        ),
+        Criterion(
+            CONCENTRATED.id,
+            "mean overlap of the top k spaces of H and of G",
+            tuple(overlaps),
+            None,
+        ),
+    ]
+
+
+def _plots_energy(runs: Runs) -> list[Plot | Map]:
+    run = runs[ONLY_POINT]
+    levels = switches(run)
+    shares = [
+        curve._replace(name=name, role="")
+        for key, name in NAMES.items()
+        for curve in metric_curves(run, f"energy/frobenius_share_{key}")
+        if curve.role in ("warmup", "plain")
+    ]
+    gradient = [curve for curve in metric_curves(run, "energy/gradient_share_hessian")]
+    return [
+        Plot("E_dom under SGD", "step", "‖P M‖² / ‖M‖² (Frobenius)", shares, levels),
+        Plot(
+            "The gradient's energy",
+            "step",
+            "gᵀ P H P g / gᵀ H g",
+            gradient,
+            levels,
+        ),
+        *(density_map(run, key, name) for key, name in NAMES.items()),
+    ]
+
+
+def density_map(run: Run, key: str, name: str) -> Map:
+    """Return a matrix' spectral density over training: SGD's, of the first seed.
+
+    On one grid for all times, that of the last one; densities are over asinh(t / c).
+    """
+    lines = by_seed(run, "plain")[0]
+    steps, densities = series(lines, f"density/over_x_{key}")
+    _, grids = series(lines, "density/grid")
+    _, scales = series(lines, "density/linear_below")
+    grid, scale = np.asarray(grids[-1]), scales[-1]
+    z = np.stack(
+        [
+            np.interp(grid, np.asarray(own), np.asarray(density), left=0, right=0)
+            for own, density in zip(grids, densities, strict=True)
+        ],
+        axis=1,
+    )
+    return Map(
+        f"Spectral density of {name}",
+        Axis("step", steps),
+        Axis("eigenvalue", list(grid), "symlog", scale),
+        np.where(z > 0, z, np.nan),
+        "density",
+        z_log=True,
+        limits=(1e-6, 1),
+    )
+
+
+def _judge_k(runs: Runs) -> list[Criterion]:
+    run = runs[ONLY_POINT]
+    classes = 10
+    shares = []
+    for lines in by_seed(run, "plain"):
+        chosen: Sequence[float] = series(lines, "subspace/k")[1]
+        near = [abs(k - classes) <= 1 for k in chosen]
+        shares.append(sum(near) / len(near))
+    return [
+        at_least(
+            FOLLOWS.id,
+            f"share of the logged steps of SGD with k within 1 of {classes}",
+            shares,
+            0.8,
+        )
+    ]
+
+
+def _plots_k(runs: Runs) -> list[Plot]:
+    run = runs[ONLY_POINT]
+    curves: list[Curve] = metric_curves(run, "subspace/k")
+    levels = [Level("classes", 10), *switches(run)]
+    return [Plot("k in use", "step", "k", curves, levels), loss_plot(run)]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "energies",
+        "The energy of the curvature",
+        (CONCENTRATED,),
+        _judge_energy,
+        _plots_energy,
+    ),
+    Experiment(
+        "adaptive_k", "A dimension that follows the gap", (FOLLOWS,), _judge_k, _plots_k
+    ),
+)

@@ -1,0 +1,244 @@
+"""What moves Bulk-SGD's edge: k, a stale basis, the switch, the batch, the factor."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_least, at_most, ends, held_to, mean
+from experiments.reproduction.plots import Map
+from experiments.reproduction.sharp_flat.diagrams import (
+    BULK,
+    INTERPOLATED,
+    PLAIN,
+    Branch,
+    Rows,
+    judge_edges,
+    largest_stable,
+    limits,
+    phase_map,
+)
+from experiments.reproduction.sharp_flat.rates import factor
+
+_SOURCE = "abstract; criterion ours"
+
+Judge = Callable[[Runs], Sequence[Criterion]]
+
+
+def _experiment(
+    name: str,
+    title: str,
+    rows: Rows,
+    claims: tuple[Claim, Claim],
+    judge_rows: Judge,
+    branches: Sequence[Branch] = (PLAIN, BULK),
+) -> Experiment:
+    """Return an experiment with the diagrams of some branches.
+
+    claims: that the predicted edge holds, and what `judge_rows` holds to bounds.
+    """
+
+    def judge(runs: Runs) -> list[Criterion]:
+        return [*judge_edges(runs, rows, claims[0], branches), *judge_rows(runs)]
+
+    def plots(runs: Runs) -> list[Map]:
+        return [phase_map(runs, rows, branch) for branch in branches]
+
+    return Experiment(name, title, claims, judge, plots)
+
+
+_PREDICTED = "The predicted edge is where learning ends."
+
+
+def _edge(of: str) -> Claim:
+    return Claim(f"{of} edge", _SOURCE, _PREDICTED)
+
+
+def _at_first_rate(runs: Runs, field: Callable[[Run], float]) -> dict[float, float]:
+    """Return Bulk's mean L_end / L_sw at the unchanged rate, by a field's value."""
+    found = {
+        field(run): mean([one.ratio for one in ends(run, "bulk")])
+        for run in runs.values()
+        if factor(run) == 1
+    }
+    return dict(sorted(found.items()))
+
+
+def _report(claim: Claim, name: str, ratios: dict[float, float]) -> list[Criterion]:
+    return [
+        Criterion(claim.id, f"{name} = {value:g}: Bulk, L_end / L_sw", (ratio,), None)
+        for value, ratio in ratios.items()
+    ]
+
+
+# The dimension k.
+
+DIMENSION = Claim(
+    "P2-E2", _SOURCE, "The more directions are left out, the larger the stable rates."
+)
+_K = Rows("subspace.k", "k")
+
+
+def _judge_dimension(runs: Runs) -> list[Criterion]:
+    stable = largest_stable(runs, _K, "bulk")
+    falls = sum(after < before for before, after in itertools.pairwise(stable))
+    ratios = _at_first_rate(runs, lambda run: run.config["subspace"]["k"])
+    best = min(ratios, key=lambda k: ratios[k])
+    return [
+        at_most(
+            DIMENSION.id,
+            "Bulk's largest stable multiple falls from one k to the next: times",
+            [falls],
+            0,
+            f"it is {', '.join(f'{value:g}' for value in stable)}",
+        ),
+        held_to(
+            DIMENSION.id,
+            "k of the lowest L_end at the first rate: in [C/2, 3C] = [5, 30]",
+            [best],
+            lambda k: 5 <= k <= 30,
+        ),
+        *_report(DIMENSION, "k", ratios),
+    ]
+
+
+# The interval between refreshes.
+
+INTERVAL = Claim(
+    "P2-E3", _SOURCE, "A basis up to 50 steps old serves Bulk-SGD as a fresh one."
+)
+_INTERVAL = Rows("subspace.refresh_every", "steps between refreshes")
+
+
+def _judge_interval(runs: Runs) -> list[Criterion]:
+    ratios = _at_first_rate(runs, lambda run: run.config["subspace"]["refresh_every"])
+    (first, *others) = [ratio for steps, ratio in ratios.items() if steps <= 50]
+    text = f"L_end up to an interval of 50 over that of {min(ratios):g}: largest"
+    return [
+        at_most(INTERVAL.id, text, [max([r / first for r in others], default=1)], 1.02),
+        *_report(INTERVAL, "interval", ratios),
+    ]
+
+
+# The step of the switch.
+
+SWITCH = Claim("P2-E4", _SOURCE, "To switch early hurts.")
+_SWITCH = Rows("switch.step", "step of the switch")
+
+
+def _judge_switch(runs: Runs) -> list[Criterion]:
+    """Compare losses, not ratios: an early switch has a high loss to begin with."""
+    losses = {
+        run.config["switch"]["step"]: mean([one.loss for one in ends(run, "bulk")])
+        for run in runs.values()
+        if factor(run) == 1
+    }
+    first, last = min(losses), max(losses)
+    return [
+        at_least(
+            SWITCH.id,
+            f"Bulk: L_end with the switch at {first} over that at {last}",
+            [losses[first] / losses[last]],
+            1,
+        ),
+        *(
+            Criterion(SWITCH.id, f"switch at {step}: Bulk, L_end", (loss,), None)
+            for step, loss in sorted(losses.items())
+        ),
+    ]
+
+
+# The batch size.
+
+BATCH = Claim("P2-E5", _SOURCE, "Bulk-SGD stands larger rates than SGD.")
+_BATCH = Rows("batch_size", "batch size")
+
+
+def _judge_batch(runs: Runs) -> list[Criterion]:
+    plain, bulk = (largest_stable(runs, _BATCH, mode) for mode in ("plain", "bulk"))
+    rows = zip(plain, bulk, strict=True)
+    share = sum(b > p for p, b in rows) / len(plain)
+    sizes = list(limits(runs, _BATCH, BULK))
+    listed = "; ".join(
+        f"{size:g}: {p:g} and {b:g}"
+        for size, p, b in zip(sizes, plain, bulk, strict=True)
+    )
+    return [
+        at_least(
+            BATCH.id,
+            "share of batch sizes at which Bulk's largest stable multiple is larger",
+            [share],
+            0.8,
+            f"largest stable multiples of SGD and Bulk by batch size: {listed}",
+        )
+    ]
+
+
+# The factor of the bulk.
+
+FACTOR = Claim(
+    "P2 bulk factor", "ours", "The bulk can be accelerated up to its own edge."
+)
+_FACTOR = Rows("projection.bulk", "factor of the bulk")
+
+
+def _judge_factor(runs: Runs) -> list[Criterion]:
+    ratios = {
+        run.config["projection"]["bulk"]: mean(
+            [one.ratio for one in ends(run, "interpolated")]
+        )
+        for run in runs.values()
+        if factor(run) == 1
+    }
+    best = min(ratios.values())
+    return [
+        at_most(
+            FACTOR.id,
+            "lowest L_end with a factor above 1 over that with 1, at the first rate",
+            [best / ratios[min(ratios)]],
+            1,
+        ),
+        *(
+            Criterion(FACTOR.id, f"factor {value:g}: L_end / L_sw", (ratio,), None)
+            for value, ratio in sorted(ratios.items())
+        ),
+    ]
+
+
+EXPERIMENTS = (
+    _experiment(
+        "dimensions",
+        "How many directions to leave out",
+        _K,
+        (_edge("P2-E2"), DIMENSION),
+        _judge_dimension,
+    ),
+    _experiment(
+        "intervals",
+        "A stale basis and the rate",
+        _INTERVAL,
+        (_edge("P2-E3"), INTERVAL),
+        _judge_interval,
+    ),
+    _experiment(
+        "switch_steps",
+        "When to switch",
+        _SWITCH,
+        (_edge("P2-E4"), SWITCH),
+        _judge_switch,
+    ),
+    _experiment(
+        "batch_sizes",
+        "Two edges",
+        _BATCH,
+        (_edge("P2-E5"), BATCH),
+        _judge_batch,
+    ),
+    _experiment(
+        "bulk_factors",
+        "Accelerating the bulk",
+        _FACTOR,
+        (Claim("P2 factor edge", "ours", _PREDICTED), FACTOR),
+        _judge_factor,
+        (INTERPOLATED,),
+    ),
+)

@@ -1,0 +1,106 @@
+"""Interpolated updates: alpha times the dominant part, gamma times the bulk."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from experiments.reproduction.curves import metric_curves, switches
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_most, by_seed, ends, mean, series
+from experiments.reproduction.plots import Plot
+
+MONOTONE = Claim(
+    "P2-E6 path",
+    "abstract; criterion ours",
+    "From Dom-SGD to Bulk-SGD the loss at the end falls.",
+)
+WEIGHTS = Claim(
+    "P2-E6 grid",
+    "abstract; criterion ours",
+    "A smaller dominant part and a larger bulk part learn faster than SGD.",
+)
+
+
+def _weights(run: Run) -> tuple[float, float]:
+    """Return alpha and gamma."""
+    projection = run.config["projection"]
+    return projection["dom"], projection["bulk"]
+
+
+def _on_path(run: Run) -> bool:
+    return sum(_weights(run)) == 1
+
+
+def _ratios(run: Run) -> list[float]:
+    return [one.ratio for one in ends(run, "interpolated")]
+
+
+def roughness(run: Run) -> list[float]:
+    """Return each seed's variance of the logarithm of the loss around its trend."""
+    found = []
+    switch = run.config["switch"]["step"]
+    for lines in by_seed(run, "interpolated"):
+        later = [line for line in lines if line["step"] >= switch]
+        steps, losses = series(later, "loss/full")
+        logs = np.log(np.asarray(losses, float))
+        trend: Any = np.polynomial.Polynomial.fit(steps, logs, 1)
+        found.append(float(np.var(logs - trend(np.asarray(steps)))))
+    return found
+
+
+def _judge(runs: Runs) -> list[Criterion]:
+    path = sorted(filter(_on_path, runs.values()), key=lambda run: _weights(run)[1])
+    losses = [mean(_ratios(run)) for run in path]
+    rise = max(after / before - 1 for before, after in itertools.pairwise(losses))
+    plain = [one.ratio for run in path[:1] for one in ends(run, "plain")]
+    criteria = [
+        at_most(
+            MONOTONE.id, "largest rise of L_end from one s to the next", [rise], 0.03
+        ),
+        Criterion(WEIGHTS.id, "SGD: L_end / L_sw", tuple(plain), None),
+    ]
+    for run in path:
+        name = f"s = {_weights(run)[1]:g}"
+        criteria += [
+            Criterion(MONOTONE.id, f"{name}: L_end / L_sw", tuple(_ratios(run)), None),
+            Criterion(
+                MONOTONE.id,
+                f"{name}: variance of log L around its trend",
+                tuple(roughness(run)),
+                None,
+            ),
+        ]
+    faster = [
+        mean(_ratios(run))
+        for run in runs.values()
+        if _weights(run)[0] < 1 < _weights(run)[1]
+    ]
+    if faster:
+        ratio = [min(faster) / mean(plain)]
+        text = "best with α < 1 < γ: L_end / that of SGD"
+        criteria.append(at_most(WEIGHTS.id, text, ratio, 1))
+    return criteria
+
+
+def _plots(runs: Runs) -> list[Plot]:
+    path = sorted(filter(_on_path, runs.values()), key=lambda run: _weights(run)[1])
+    curves = [
+        curve._replace(name=f"s = {_weights(run)[1]:g}", role="")
+        for run in path
+        for curve in metric_curves(run, "loss/full")
+        if curve.role == "interpolated"
+    ]
+    levels = switches(path[0])
+    return [
+        Plot(
+            "From Dom to Bulk", "step", "full training loss", curves, levels, log_y=True
+        )
+    ]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "interpolation", "Interpolated updates", (MONOTONE, WEIGHTS), _judge, _plots
+    ),
+)

@@ -1,0 +1,181 @@
+"""Does it pay? Time to a loss in steps, in gradients, and in seconds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from experiments.reproduction.curves import metric_curves
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_most, by_seed
+from experiments.reproduction.plots import Level, Plot
+from experiments.reproduction.sharp_flat import unit_costs
+
+WINS_STEPS = Claim(
+    "P2 steps",
+    "abstract; experiment ours",
+    "Accelerated bulk updates need fewer steps.",
+)
+WINS_TIME = Claim("P2 time", "ours", "With a tracked basis they win in wall time, too.")
+
+MARGIN = 1.05
+"""The target over the lowest loss that plain SGD gets to."""
+
+
+class Price(NamedTuple):
+    """What a run paid to get to the target: infinite if it never did.
+
+    gradients: of mini-batches; a product counts as many as it takes as long as.
+    seconds: of steps and products by themselves, without what the run logged.
+    """
+
+    steps: float
+    products: float
+    gradients: float
+    seconds: float
+
+
+def mode(run: Run) -> str:
+    """Return the one branch of a run."""
+    return run.config["modes"][0]
+
+
+def optimizer(run: Run) -> str:
+    """Return the optimizer's name."""
+    fields = run.config["optimizer"]
+    name = str(fields["name"]).upper() if fields["name"] == "sgd" else fields["name"]
+    return f"SAM on {name}" if fields["sam_rho"] else str(name)
+
+
+def setting(run: Run) -> str:
+    """Return what was tuned, in words."""
+    words = f"η = {run.config['optimizer']['learning_rate']:g}"
+    if mode(run) == "plain":
+        return words
+    weights = run.config["projection"]
+    return f"{words}, α = {weights['dom']:g}, γ = {weights['bulk']:g}"
+
+
+def target(runs: Runs) -> float:
+    """Return the loss to get to: `MARGIN` times the lowest one of plain SGD."""
+    return MARGIN * min(
+        line["loss/full"]
+        for run in runs.values()
+        if optimizer(run) == "SGD" and mode(run) == "plain"
+        for line in by_seed(run, "plain")[0]
+        if "loss/full" in line and math.isfinite(line["loss/full"])
+    )
+
+
+def price(run: Run, loss: float) -> Price:
+    """Return what the run paid until its loss first was at most `loss`.
+
+    Between two lines the logarithm of the loss is taken as linear. SGD without a
+    projection needs no basis: its products are not counted.
+    """
+    lines = [line for line in by_seed(run, mode(run))[0] if "loss/full" in line]
+    at = _first_step(lines, loss)
+    if math.isinf(at):
+        return Price(*[math.inf] * 4)
+    costs = next(line for line in run.lines if line["branch"] == unit_costs.PART)
+    switch = run.config["switch"]["step"]
+    plain = min(at, switch) if mode(run) != "plain" else at
+    products = 0.0
+    if mode(run) != "plain":
+        products = max(line["cost/matvecs"] for line in lines if line["step"] <= at)
+    step, product = costs["seconds/plain_step"], costs["seconds/product"]
+    seconds = (
+        plain * step
+        + (at - plain) * costs[f"seconds/{mode(run)}_step"]
+        + products * product
+    )
+    gradients_a_step = 2 if run.config["optimizer"]["sam_rho"] else 1
+    gradients = at * gradients_a_step + products * product / (step / gradients_a_step)
+    return Price(at, products, gradients, seconds)
+
+
+def _first_step(lines: Sequence[Mapping], loss: float) -> float:
+    for before, line in zip([None, *lines], lines, strict=False):
+        if not line["loss/full"] <= loss:
+            continue
+        if before is None:
+            return float(line["step"])
+        logs = [math.log(one["loss/full"]) for one in (before, line)]
+        share = (logs[0] - math.log(loss)) / (logs[0] - logs[1])
+        return before["step"] + share * (line["step"] - before["step"])
+    return math.inf
+
+
+class Best(NamedTuple):
+    """The cheapest run of an optimizer, plain or interpolated, by one price."""
+
+    name: str
+    run: Run
+    price: Price
+
+
+def best(runs: Runs, by: str) -> dict[tuple[str, bool], Best]:
+    """Return the cheapest runs by optimizer and whether they are plain."""
+    loss = target(runs)
+    found: dict[tuple[str, bool], Best] = {}
+    for run in runs.values():
+        key = optimizer(run), mode(run) == "plain"
+        paid = price(run, loss)
+        if key not in found or getattr(paid, by) < getattr(found[key].price, by):
+            found[key] = Best(setting(run), run, paid)
+    return found
+
+
+def _judge(runs: Runs) -> list[Criterion]:
+    criteria = [
+        Criterion(WINS_STEPS.id, "the loss to get to", (target(runs),), None),
+    ]
+    for claim, by, unit in (
+        (WINS_STEPS, "steps", "steps"),
+        (WINS_TIME, "gradients", "mini-batch gradients"),
+        (WINS_TIME, "seconds", "seconds"),
+    ):
+        found = best(runs, by)
+        names = list(dict.fromkeys(name for name, _ in found))
+        ratios = []
+        for name in names:
+            plain, other = found[name, True], found[name, False]
+            paid = [getattr(one.price, by) for one in (plain, other)]
+            for one, amount, what in zip(
+                (plain, other), paid, ("plain", "interpolated"), strict=True
+            ):
+                text = f"{name}, {what}: {unit} to the loss"
+                criteria.append(Criterion(claim.id, text, (amount,), None, one.name))
+            if math.isfinite(paid[0]):
+                ratios.append(paid[1] / paid[0])
+        text = f"{unit}: interpolated over plain, the best of {len(ratios)} optimizers"
+        criteria.append(at_most(claim.id, text, [min(ratios)] if ratios else [], 1))
+    return criteria
+
+
+def _plots(runs: Runs) -> list[Plot]:
+    """Draw each optimizer's best runs by seconds."""
+    found = best(runs, "seconds")
+    level = [Level("target", target(runs))]
+    plots = []
+    for name in dict.fromkeys(name for name, _ in found):
+        curves = [
+            curve._replace(name=found[name, plain].name, role=role)
+            for plain, role in ((True, "plain"), (False, "interpolated"))
+            for curve in metric_curves(found[name, plain].run, "loss/full")
+        ]
+        plots.append(
+            Plot(name, "step", "full training loss", curves, level, log_y=True)
+        )
+    return plots
+
+
+EXPERIMENTS = (
+    Experiment(
+        "time_to_loss",
+        "Does it pay? MLP on MNIST-5k",
+        (WINS_STEPS, WINS_TIME),
+        _judge,
+        _plots,
+        unit_costs.train_and_time,
+    ),
+)

@@ -1,0 +1,104 @@
+"""SGD, Dom-SGD and Bulk-SGD at multiples of the learning rate."""
+
+from experiments.reproduction.curves import loss_plot, metric_curves
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import (
+    at_least,
+    at_most,
+    by_seed,
+    ends,
+    highest,
+    series,
+)
+from experiments.reproduction.plots import Level, Plot
+
+AS_FAST = Claim(
+    "P2-E1 rate",
+    "abstract; criterion ours",
+    "At SGD's learning rate Bulk-SGD learns at least as fast.",
+)
+ITS_EDGE = Claim(
+    "P2-E1 edge",
+    "abstract; criterion ours",
+    "Bulk-SGD may lose stability: where it diverges it met its own edge, "
+    "η λ_max(R H R) = 2, before.",
+)
+
+
+def factor(run: Run) -> float:
+    """Return the multiple of the learning rate from the switch on."""
+    return run.config["optimizer"]["drop_factor"]
+
+
+def by_factor(runs: Runs) -> list[Run]:
+    """Return the runs from the smallest to the largest multiple."""
+    return sorted(runs.values(), key=factor)
+
+
+def _highest_before_divergence(run: Run) -> list[float]:
+    """Return the highest eta lambda_max(R H R) / 2 of each Bulk run that diverged."""
+    return [
+        highest(series(lines, "bulk_sharpness/over_edge")[1])
+        for lines, end in zip(by_seed(run, "bulk"), ends(run, "bulk"), strict=True)
+        if end.status == "diverged"
+    ]
+
+
+def _judge(runs: Runs) -> list[Criterion]:
+    criteria = []
+    overs: list[float] = []
+    for run in by_factor(runs):
+        name = f"{factor(run):g} times the rate"
+        plain, dom, bulk = (ends(run, mode) for mode in ("plain", "dom", "bulk"))
+        if factor(run) == 1:
+            ratios = [b.loss / p.loss for b, p in zip(bulk, plain, strict=True)]
+            criteria.append(
+                at_most(AS_FAST.id, f"{name}: L_end of Bulk / of SGD", ratios, 1.05)
+            )
+        for mode, found in (("SGD", plain), ("Dom", dom), ("Bulk", bulk)):
+            text = f"{name}: {mode}, L_end / L_sw"
+            values = tuple(one.ratio for one in found)
+            criteria.append(Criterion(AS_FAST.id, text, values, None))
+        overs += _highest_before_divergence(run)
+    text = f"smallest of {len(overs)} diverged Bulk runs' highest η λ_max(R H R) / 2"
+    if overs:
+        criteria.append(at_least(ITS_EDGE.id, text, [min(overs)], 1))
+    else:
+        criteria.append(
+            Criterion(ITS_EDGE.id, text, (), None, "no Bulk run diverged: none to see")
+        )
+    return criteria
+
+
+def sharpness_plot(run: Run, title: str) -> Plot:
+    """Return lambda_1 and Bulk's own lambda_max(R H R) over the edge."""
+    curves = [
+        *metric_curves(run, "sharpness/over_edge", ": η λ_1 / 2"),
+        *(
+            curve
+            for curve in metric_curves(
+                run, "bulk_sharpness/over_edge", ": η λ_max(R H R) / 2"
+            )
+            if curve.role == "bulk"
+        ),
+    ]
+    return Plot(title, "step", "over the edge", curves, [Level("edge", 1)], log_y=True)
+
+
+def _plots(runs: Runs) -> list[Plot]:
+    plots = []
+    for run in by_factor(runs):
+        name = f"{factor(run):g} times the rate"
+        plots += [loss_plot(run, name), sharpness_plot(run, f"{name}: sharpness")]
+    return plots
+
+
+EXPERIMENTS = (
+    Experiment(
+        "learning_rates",
+        "Multiples of the learning rate",
+        (AS_FAST, ITS_EDGE),
+        _judge,
+        _plots,
+    ),
+)
