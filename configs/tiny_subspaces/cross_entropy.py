@@ -23,8 +23,8 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-# lambda_10 / lambda_11 is 1.0 at first: a solve takes 180 products. In so many steps the
-# rule of the switch is not met: the average of chi_10 reaches 0.9.
+# lambda_10 / lambda_11 is 1.0 at first: a solve takes 180 products. In so many steps
+# the rule of the switch is not met: the average of chi_10 reaches 0.9.
 SCALES = {
     "cpu": {
         "seeds": 1,

@@ -4,6 +4,7 @@ A run's own clock also sees what it logs, a gradient of the full loss a line. St
 lie between two lines and two refreshes: a longer chunk less a shorter one.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -53,8 +54,8 @@ def unit_costs(config: ml_collections.ConfigDict) -> dict[str, float]:
     product = _product(config, task)
     weights = {"plain": (1.0, 1.0), mode: optimizers.projection_weights(config, mode)}
     seconds = {
-        f"seconds/{name}_step": _per_call(lambda n, w=w: step(n, *w), 50)
-        for name, w in weights.items()
+        f"seconds/{name}_step": _per_call(functools.partial(step, of_mode), 50)
+        for name, of_mode in weights.items()
     }
     return {**seconds, "seconds/product": _per_call(product, 3)}
 
@@ -75,7 +76,7 @@ def _per_call(run: Callable[[int], Any], num: int) -> float:
 
 def _stepper(
     config: ml_collections.ConfigDict, task: Task
-) -> Callable[[int, float, float], Any]:
+) -> Callable[[tuple[float, float], int], Any]:
     """Return a chunk of so many steps with weights, after the first refresh."""
     config = config.copy_and_resolve_references()
     config.switch.step = 1
@@ -94,9 +95,9 @@ def _stepper(
     chunk = made.compile_chunk(*arguments(1, branch(1, 1, True)))
     state, _ = chunk(*arguments(1, branch(1, 1, True)))
 
-    def run(num_steps: int, dom: float, bulk: float) -> Any:
+    def run(weights: tuple[float, float], num_steps: int) -> Any:
         nonlocal state  # its memory is given up
-        state, _ = chunk(*arguments(num_steps, branch(dom, bulk, False)))
+        state, _ = chunk(*arguments(num_steps, branch(*weights, False)))
         return state
 
     return run
