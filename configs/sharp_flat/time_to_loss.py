@@ -75,7 +75,7 @@ FEW_WEIGHTS = [((0.0,), (1.0, 4.0)), ((1.0,), (2.0, 4.0))]
 # 15 runs an optimizer.
 SCALES = {
     "cpu": {"steps": 2000},
-    "ci": {**small.MLP, "switch.step": 20},
+    "ci": {**small.MLP, "switch.step": 20, "subspace.num_examples": 60},
 }
 GRIDS = {
     "cpu": grid_of(OPTIMIZERS, FEW_WEIGHTS),

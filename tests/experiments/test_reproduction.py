@@ -5,7 +5,7 @@ import math
 import pytest
 
 from experiments import records
-from experiments.reproduction import judging, main, runner, tiny_subspaces
+from experiments.reproduction import judging, main, runner
 from experiments.reproduction.design import SCALE_NAMES, read_design
 from experiments.reproduction.experiment import (
     NO_VERDICT,
@@ -16,15 +16,20 @@ from experiments.reproduction.experiment import (
     Criterion,
     verdict,
 )
+from experiments.reproduction.plots import Map
 from experiments.train import check
 
-EXPERIMENTS = {one.name: one for one in tiny_subspaces.EXPERIMENTS}
+EXPERIMENTS = {
+    f"{paper}/{one.name}": one
+    for paper, module in main.PAPERS.items()
+    for one in module.EXPERIMENTS
+}
 # One of a single run, one with a grid; all are run by the slow tests.
-COVERING = ("gd_edge", "effective_rates")
+COVERING = ("tiny_subspaces/gd_edge", "tiny_subspaces/effective_rates")
 
 
 def design_of(name, scale):
-    return read_design(f"configs/tiny_subspaces/{name}.py", scale)
+    return read_design(f"configs/{name}.py", scale)
 
 
 @pytest.mark.parametrize("scale", SCALE_NAMES)
@@ -32,7 +37,7 @@ def design_of(name, scale):
 def test_every_config_can_be_run_at_every_scale(name, scale):
     design = design_of(name, scale)
     assert design.points
-    assert f"tiny_subspaces/{name}" in design.question
+    assert name in design.question
     if EXPERIMENTS[name].run is None:
         for point in design.points:
             check(point.config)
@@ -41,10 +46,10 @@ def test_every_config_can_be_run_at_every_scale(name, scale):
 
 
 def test_a_scale_says_what_it_changes():
-    assert not design_of("sam", "paper").changes
-    changes = design_of("sam", "cpu").changes
+    assert not design_of("tiny_subspaces/sam", "paper").changes
+    changes = design_of("tiny_subspaces/sam", "cpu").changes
     assert changes["steps"] == (20_000, 6000)
-    design = design_of("sam", "ci")
+    design = design_of("tiny_subspaces/sam", "ci")
     assert design.left_out == ("sam_rho=0.05",)
     assert [point.name for point in design.points] == ["sam_rho=0.1"]
 
@@ -64,19 +69,17 @@ def test_a_scale_that_changes_no_field_is_refused(tmp_path):
 
 def assert_reproduces(name, folder):
     """Run an experiment in little; every claim gets criteria, and no number is NaN."""
-    main.main(
-        [f"--out={folder}", "--scale=ci", "--experiments", f"tiny_subspaces/{name}"]
-    )
+    main.main([f"--out={folder}", "--scale=ci", "--experiments", name])
     experiment = EXPERIMENTS[name]
-    found = folder / "ci" / "tiny_subspaces"
-    runs = runner.read_runs(design_of(name, "ci"), found / name)
+    found = folder / "ci" / name.split("/")[0]
+    runs = runner.read_runs(design_of(name, "ci"), found / experiment.name)
     criteria = experiment.judge(runs)
     assert {one.claim for one in criteria} == {claim.id for claim in experiment.claims}
     assert not any(math.isnan(value) for one in criteria for value in one.values)
-    assert all(plot.curves for plot in experiment.plots(runs))
+    assert all(isinstance(p, Map) or p.curves for p in experiment.plots(runs))
     page = (found / "report.html").read_text(encoding="utf-8")
     assert experiment.title in page
-    assert (found / "figures" / f"{name}.png").exists()
+    assert (found / "figures" / f"{experiment.name}.png").exists()
     return found, criteria
 
 
@@ -131,7 +134,9 @@ def test_another_config_in_a_runs_folder_is_refused(tmp_path):
 
 
 def test_experiments_are_chosen_by_paper_and_name():
-    assert main.choose([]) == {"tiny_subspaces": list(tiny_subspaces.EXPERIMENTS)}
+    assert main.choose([]) == {
+        paper: list(module.EXPERIMENTS) for paper, module in main.PAPERS.items()
+    }
     chosen = main.choose(["tiny_subspaces/sam", "tiny_subspaces/gd_edge"])
     assert [one.name for one in chosen["tiny_subspaces"]] == ["sam", "gd_edge"]
     with pytest.raises(ValueError, match="unknown paper 'big_subspaces'"):
