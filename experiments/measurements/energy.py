@@ -2,8 +2,8 @@
 
 Symbols as in `training`; G is the Gauss-Newton matrix, F the functional Hessian, and M
 stands for any of H, G and F, all at theta and on those examples that the config gives
-to the curvature. Products are taken with G and F, and H v is their sum: so F is exact
-where it is small (a difference of H v and G v would be rounding), and 0 where it is.
+to the curvature. Energies take products with G and F, and H v is their sum: so a small
+F keeps its digits, which the difference of H v and G v would lose.
 """
 
 import functools
