@@ -123,11 +123,10 @@ def spectral_quadrature(
         return result.diagonal, result.off_diagonal
 
     diagonals, off_diagonals = jax.vmap(decompose)(jax.random.split(key, num_probes))
-    # Not vmapped: on a CPU, batched `eigh` calls of several matrices that run at the
-    # same time can wait for each other's threads for ever.
-    return Quadrature(
-        *jax.lax.map(lambda t: _quadrature(*t), (diagonals, off_diagonals))
-    )
+    # Not vmapped: on a CPU, jaxlib 0.10 waits for the batch in a thread of the pool
+    # that has to work on it, and several such calls at once wait forever.
+    rules = jax.lax.map(lambda t: _quadrature(*t), (diagonals, off_diagonals))
+    return Quadrature(*rules)
 
 
 def smoothed_density(

@@ -2,10 +2,11 @@
 
 Symbols as in `training`; G is the Gauss-Newton matrix, F the functional Hessian, and M
 stands for any of H, G and F, all at theta and on those examples that the config gives
-to the curvature. Products are taken with G and F, and H v is their sum: so F is exact
-where it is small (a difference of H v and G v would be rounding), and 0 where it is.
+to the curvature. Energies take products with G and F, and H v is their sum: so a small
+F keeps its digits, which the difference of H v and G v would lose.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -149,23 +150,32 @@ def split(record: Record, setting: Setting) -> Metrics:
             matvec, like, k, start=start, tol=_SPLIT_TOL, max_matvecs=5 * k
         )
 
-    def end(matvec: dominant.Matvec) -> dominant.Subspace:
-        return top_ritz_pairs(matvec, like, 1, tol=_END_TOL, max_matvecs=END_BUDGET)
-
     of_h = top(setting.curvature(*at), record.subspace)
     of_g = top(gauss_newton, of_h)
-    largest = end(functional_hessian)
-    smallest = end(lambda v: optax.tree.scale(-1, functional_hessian(v)))
+
+    def end(sign: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        found = top_ritz_pairs(
+            lambda v: optax.tree.scale(sign, functional_hessian(v)),
+            like,
+            1,
+            tol=_END_TOL,
+            max_matvecs=END_BUDGET,
+        )
+        return sign * found.eigenvalues[0], found.residuals[0], found.num_matvecs
+
+    # The solves one after another, also on a CPU, which would share out its few threads
+    # between independent ones: with several seeds, jaxlib 0.10 can then wait forever.
+    signs = jnp.where(
+        jnp.isfinite(of_g.eigenvalues[0]), jnp.array([1.0, -1.0]), jnp.nan
+    )
+    ends, end_residuals, end_matvecs = jax.lax.map(end, signs)
     metrics = {
         "split/overlap": dominant.overlap(of_h, of_g),
-        "split/largest_functional_hessian": largest.eigenvalues[0],
-        "split/largest_residual_functional_hessian": largest.residuals[0],
-        "split/smallest_functional_hessian": -smallest.eigenvalues[0],
-        "split/smallest_residual_functional_hessian": smallest.residuals[0],
-        "split/matvecs": of_h.num_matvecs
-        + of_g.num_matvecs
-        + largest.num_matvecs
-        + smallest.num_matvecs,
+        "split/largest_functional_hessian": ends[0],
+        "split/largest_residual_functional_hessian": end_residuals[0],
+        "split/smallest_functional_hessian": ends[1],
+        "split/smallest_residual_functional_hessian": end_residuals[1],
+        "split/matvecs": of_h.num_matvecs + of_g.num_matvecs + jnp.sum(end_matvecs),
     }
     for name, solved in (("hessian", of_h), ("gauss_newton", of_g)):
         metrics |= {
@@ -188,26 +198,31 @@ def density(record: Record, setting: Setting) -> Metrics:
     80 vectors.
     """
     like = dominant.domain(setting.curvature, record.params)
-    curvature = setting.curvature(record.params, setting.curvature_data)
-    matvecs = dict(zip(MATRICES, (curvature, *_matvecs(record, setting)), strict=True))
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(like))
-    rules = {
-        name: dominant.spectral_quadrature(
+    hessian = setting.curvature(record.params, setting.curvature_data)
+
+    def quadrature(matvec: dominant.Matvec) -> dominant.Quadrature:
+        return dominant.spectral_quadrature(
             matvec,
             like,
             key=record.key,
             num_probes=DENSITY_PROBES,
             num_steps=min(DENSITY_STEPS, num_parameters),
         )
-        for name, matvec in matvecs.items()
-    }
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(r.nodes)) for r in rules.values()]))
-    scale = _LINEAR_BELOW * largest
+
+    # One matrix after another: their vectors do not have to fit in memory together.
+    runs = [
+        functools.partial(quadrature, matvec)
+        for matvec in (hessian, *_matvecs(record, setting))
+    ]
+    rules = jax.lax.map(lambda i: jax.lax.switch(i, runs), jnp.arange(len(runs)))
+    scale = _LINEAR_BELOW * jnp.max(jnp.abs(rules.nodes))
     reach = jnp.arcsinh(1 / _LINEAR_BELOW) + 4 * _KERNEL_WIDTH
     grid = jnp.linspace(-reach, reach, _GRID_SIZE)
     metrics = {"density/grid": scale * jnp.sinh(grid), "density/linear_below": scale}
-    for name, rule in rules.items():
-        mapped = rule._replace(nodes=jnp.arcsinh(rule.nodes / scale))
-        smoothed = dominant.smoothed_density(mapped, grid, width=_KERNEL_WIDTH)
+    mapped = rules._replace(nodes=jnp.arcsinh(rules.nodes / scale))
+    for i, name in enumerate(MATRICES):
+        rule = jax.tree.map(lambda x, i=i: x[i], mapped)
+        smoothed = dominant.smoothed_density(rule, grid, width=_KERNEL_WIDTH)
         metrics[f"density/over_x_{name}"] = smoothed
     return metrics

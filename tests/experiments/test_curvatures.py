@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-import dominant
 from experiments import optimizers, records, train
 from experiments.optimizers import curvatures
 from experiments.tasks import make_task
@@ -54,7 +53,7 @@ def test_gauss_newton_is_the_jacobians_square(config, task):
 
 
 def test_functional_hessian_is_the_outputs_curvature(config, task):
-    """Each output's Hessian, weighted with its error; its top is largest algebraic."""
+    """Each output's Hessian, weighted with its error: indefinite."""
     config = config.copy_and_resolve_references()
     config.subspace.curvature = "functional_hessian"
     params = task.init(jax.random.key(0))
@@ -71,11 +70,6 @@ def test_functional_hessian_is_the_outputs_curvature(config, task):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     values = np.linalg.eigvalsh(expected)
     assert values[0] < -0.1 * values[-1]
-    curvature = optimizers.tracked_curvature(config, task)
-    top = jax.jit(
-        lambda p, data: dominant.top_eigenspace(curvature(p, data), p, 2, tol=1e-4)
-    )(params, task.train)
-    np.testing.assert_allclose(top.eigenvalues, values[::-1][:2], rtol=1e-3)
 
 
 def test_a_random_curvature_has_rank_k_and_knows_neither_params_nor_data(config, task):
