@@ -10,48 +10,14 @@ from experiments.reproduction.experiment import (
     NOT_REPRODUCED,
     PARTLY,
     REPRODUCED,
-    Run,
 )
-from experiments.reproduction.words import verdict_on
+from tests.experiments.made_up import make_run, verdicts_of
 
 EXPERIMENTS = {one.name: one for one in tiny_subspaces.EXPERIMENTS}
 
 
-def make_run(parts, switch_step, seeds=1, **fields):
-    """Return a run from each part's lines; a part is (name, steps, metrics of step)."""
-    lines = [
-        {"branch": name, "seed": seed, "step": step, **metrics(step)}
-        for seed in range(seeds)
-        for name, steps, metrics in parts
-        for step in steps
-    ]
-    names = dict.fromkeys(name for name, *_ in parts)
-    last = {name: max(s for n, s, _ in parts if n == name)[-1] for name in names}
-    outcomes = {n: {"status": "finished", "step": step} for n, step in last.items()}
-    several = seeds > 1
-    status = {
-        "status": "finished",
-        "switch_step": [switch_step] * seeds if several else switch_step,
-        "branches": {n: [o] * seeds if several else o for n, o in outcomes.items()},
-    }
-    config = {
-        "seed": 0,
-        "seeds": seeds,
-        "steps": max(last.values()),
-        "modes": [name for name in names if name != "warmup"],
-        "subspace": {"k": 2},
-        "switch": {"step": 0},
-        "report_window": 100,
-        **fields,
-    }
-    return Run(config, status, lines, [])
-
-
 def verdicts(name, runs):
-    experiment = EXPERIMENTS[name]
-    criteria = experiment.judge(runs)
-    assert all(plot.curves for plot in experiment.plots(runs))
-    return {claim.id: verdict_on(claim, criteria) for claim in experiment.claims}
+    return verdicts_of(EXPERIMENTS[name], runs)
 
 
 # Figure 1.
