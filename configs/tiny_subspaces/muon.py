@@ -2,8 +2,9 @@
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/muon
 
-The MLP of figure 1 with Muon (momentum 0.95, learning rate 0.001; ours), once with the
-rule of the switch, which it should never meet, and once with a switch at step 2,000.
+The MLP of figure 1 with Muon (momentum 0.95) at the learning rates 0.001 and 0.02 (the
+replication's is not known), with the rule of the switch, which it should never meet;
+and at 0.02 with a switch at step 2,000.
 """
 
 import ml_collections
@@ -17,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seeds = 3
     config.optimizer.name = "muon"
     config.optimizer.momentum = 0.95
-    config.optimizer.learning_rate = 0.001
+    config.optimizer.learning_rate = 0.02
     config.subspace.refresh_every = 0
     config.log_every = 50
     config.measure.spectrum = 0
@@ -25,8 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_grid() -> dict[str, tuple]:
-    return {"switch.step": (0, 2000)}
+def get_grid() -> list[dict[str, tuple]]:
+    by_rule = {"optimizer.learning_rate": (0.001, 0.02), "switch.step": (0,)}
+    return [by_rule, {"switch.step": (2000,)}]
 
 
 SCALES = {

@@ -193,10 +193,11 @@ def muon(average):
 
     steps = range(2000, 4001, 50)
     warmup = ("warmup", range(0, 2000, 50), line(1.0))
-    by_rule = make_run([warmup], None, modes=["plain", "dom", "bulk"])
+    rate = {"learning_rate": 0.02}
+    by_rule = make_run([warmup], None, modes=["plain", "dom", "bulk"], optimizer=rate)
     losses = {"plain": 0.4, "dom": 1.0, "bulk": 0.41}
     branches = [(name, steps, line(loss)) for name, loss in losses.items()]
-    forced = make_run([warmup, *branches], 2000, switch={"step": 2000})
+    forced = make_run([warmup, *branches], 2000, switch={"step": 2000}, optimizer=rate)
     return {"switch_step=0": by_rule, "switch_step=2000": forced}
 
 

@@ -29,6 +29,10 @@ def _by_rule(run: Run) -> bool:
     return run.config["switch"]["step"] <= 0
 
 
+def _rate(run: Run) -> str:
+    return f"η = {run.config['optimizer']['learning_rate']:g}"
+
+
 def _judge_rule(run: Run) -> list[Criterion]:
     courses = by_seed(run, "warmup")
     averages = [highest(series(lines, "alignment/average")[1]) for lines in courses]
@@ -36,12 +40,12 @@ def _judge_rule(run: Run) -> list[Criterion]:
     return [
         at_most(
             NEVER_ALIGNS.id,
-            "highest moving average of χ_k",
+            f"{_rate(run)}: highest moving average of χ_k",
             averages,
             0.95,
             never_switched(run),
         ),
-        Criterion(NEVER_ALIGNS.id, "mean χ_k", tuple(chi), None),
+        Criterion(NEVER_ALIGNS.id, f"{_rate(run)}: mean χ_k", tuple(chi), None),
     ]
 
 
@@ -51,7 +55,8 @@ def _judge(runs: Runs) -> list[Criterion]:
         if _by_rule(run):
             criteria += _judge_rule(run)
         else:
-            criteria += stalls_and_learns(run, ALL_THE_SAME.id, 0.6)
+            where = f"{_rate(run)}, "
+            criteria += stalls_and_learns(run, ALL_THE_SAME.id, 0.6, where)
     return criteria
 
 
@@ -59,9 +64,10 @@ def _plots(runs: Runs) -> list[Plot]:
     plots = []
     for run in runs.values():
         if _by_rule(run):
-            plots.append(alignment_plot(run, "Alignment, switch by the rule"))
+            title = f"{_rate(run)}, switch by the rule"
+            plots += [alignment_plot(run, title), loss_plot(run, title)]
         else:
-            plots.append(loss_plot(run, "Loss, switch at a given step"))
+            plots.append(loss_plot(run, f"{_rate(run)}, switch at a given step"))
     return plots
 
 
