@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_grid() -> dict[str, tuple]:
     return {
-        "noise_free_steps": ((), (_SWITCH, 2 * _SWITCH)),
+        "noise_free_steps": ((), (_SWITCH, 2 * _SWITCH + 1)),
         "subspace.refresh_every": (0, _SWITCH),
     }
 
@@ -44,5 +44,5 @@ SCALES = {
     "ci": {**small.MLP, "switch.step": 30},
 }
 GRIDS = {
-    "ci": {"noise_free_steps": ((), (30, 60)), "subspace.refresh_every": (5, 30)},
+    "ci": {"noise_free_steps": ((), (30, 61)), "subspace.refresh_every": (5, 30)},
 }

@@ -25,6 +25,7 @@ OTHER_MATRICES = Claim(
 
 
 KEPT_WITHIN = Claim("S5", _SOURCE, "To which angle must the basis be kept?")
+OF_OPTIMIZERS = Claim("S6", _SOURCE, "Do Adam and Muon need a fresher basis than SGD?")
 
 
 def _interval(run: Run) -> str:
@@ -54,6 +55,12 @@ def _matrix(run: Run) -> str:
 
 def _max_angle(run: Run) -> str:
     return f"max_angle {run.config['subspace']['max_angle']:g}"
+
+
+def _optimizer(run: Run) -> str:
+    name = str(run.config["optimizer"]["name"])
+    fixed = run.config["subspace"]["refresh_every"] > 0
+    return f"{name}, {_interval(run) if fixed else _max_angle(run)}"
 
 
 def _along_branches(run: Run, metric: str) -> list[list[float]]:
@@ -222,5 +229,12 @@ EXPERIMENTS = (
         (KEPT_WITHIN,),
         _judge(_of(KEPT_WITHIN), _max_angle),
         _plots(_max_angle),
+    ),
+    Experiment(
+        "sensitivity_optimizers",
+        "Adam, Muon and a stale basis",
+        (OF_OPTIMIZERS,),
+        _judge(_of(OF_OPTIMIZERS), _optimizer),
+        _plots(_optimizer),
     ),
 )
