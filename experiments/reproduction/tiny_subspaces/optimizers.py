@@ -62,6 +62,10 @@ def _name(run: Run) -> str:
     return str(run.config["optimizer"]["name"]).replace("_", "-")
 
 
+def _setting(run: Run) -> str:
+    return f"{_name(run)}, η = {run.config['optimizer']['learning_rate']:g}"
+
+
 def _rate(lines: Sequence, part: str) -> float:
     """Return the ratio of the sums over all logged steps."""
     _, numerators = series(lines, f"effective_rate/{part}_numerator")
@@ -183,7 +187,7 @@ def _momentum_adam(name: str, task: str, data: str, max_ratio: float) -> Experim
             criterion
             for run in runs.values()
             for criterion in stalls_and_learns(
-                run, claim.id, max_ratio, f"{_name(run)}, "
+                run, claim.id, max_ratio, f"{_setting(run)}, "
             )
         ]
 
@@ -194,7 +198,7 @@ def _momentum_adam(name: str, task: str, data: str, max_ratio: float) -> Experim
 def _plot_momentum(runs: Runs) -> list[Plot]:
     plots = []
     for run in runs.values():
-        name = _name(run)
+        name = _setting(run)
         k = run.config["subspace"]["k"]
         plots += [
             loss_plot(run, f"{name}: loss"),
