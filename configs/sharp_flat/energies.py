@@ -11,7 +11,7 @@ at least 80 % of |H|_F^2 is dominant, and G's share is larger than F's.
 import ml_collections
 
 from configs.sharp_flat import raised_rate
-from configs.tiny_subspaces import mlp_mnist
+from configs.tiny_subspaces import mlp_mnist, small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -30,11 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def _without_rate(changes: dict) -> dict:
-    return {name: v for name, v in changes.items() if not name.startswith("optimizer")}
-
-
 SCALES = {
-    "cpu": _without_rate(raised_rate.CPU),
-    "ci": {**_without_rate(raised_rate.CI), "optimizer.learning_rate": 0.1},
+    "cpu": small.without(raised_rate.CPU, "optimizer."),
+    "ci": small.without(raised_rate.CI, "optimizer.drop_"),
 }

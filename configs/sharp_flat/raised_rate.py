@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 FACTORS = (1.0, 4.0, 16.0, 32.0, 64.0, 128.0)
-"""Of the learning rate. At 0.16 SGD is near its own edge, as lambda_1 is near 20."""
+"""Of the learning rate. At the switch lambda_1 is near 20: SGD's edge is near 10."""
 
 # On two cores: a narrower network, a fifth of the images, and shorter.
 CPU = {

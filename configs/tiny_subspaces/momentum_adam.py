@@ -3,9 +3,9 @@
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/momentum_adam
 
 The MLP of figure 1 with heavy ball (0.9) and with Adam (0.001 and 0.0001); what is
-projected is the update, while the buffers see raw gradients. At 0.001 Adam's full
-gradient aligns to 0.75 and does not meet the rule of the switch: Adam switches at step
-2,000. Expected: as in figure 1.
+projected is the update, while the buffers see raw gradients. Adam may not meet the rule
+of the switch (at 0.001 it had not after 2,000 steps): it switches at step 2,000.
+Expected: as in figure 1.
 """
 
 import ml_collections

@@ -3,9 +3,8 @@
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=tiny_subspaces/sensitivity_optimizers
 
 As sensitivity_interval.py, with SGD, Adam and Muon, the basis refreshed at each step,
-or kept within an angle of 0.02 or 0.1. An update that leaks from the bulk into a sharp
-direction is never taken back, and Adam's and Muon's are long where the gradient is
-small.
+or kept within an angle of 0.02 or 0.1. The first of these is what tells a stale basis
+from an algorithm that fails with the exact one.
 """
 
 import ml_collections

@@ -6,11 +6,9 @@ Such a run says that an experiment works, not what its answer is.
 from typing import Any
 
 
-def _without_switch(changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the changes for an experiment whose switch is at a step."""
-    return {
-        name: value for name, value in changes.items() if not name.startswith("switch.")
-    }
+def without(changes: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the changes but those of fields whose names begin so."""
+    return {n: value for n, value in changes.items() if not n.startswith(prefix)}
 
 
 MLP = {
@@ -38,7 +36,8 @@ IMAGES = {
 }
 
 CNN = {**IMAGES, "task.channels": (3,)}
-CNN_AT_ONCE = _without_switch(CNN)
+# For experiments whose switch is at a step.
+CNN_AT_ONCE = without(CNN, "switch.")
 
 TRANSFORMER = {
     "steps": 60,
@@ -61,4 +60,4 @@ TRANSFORMER = {
     "check_curvature": False,
 }
 
-TRANSFORMER_AT_ONCE = _without_switch(TRANSFORMER)
+TRANSFORMER_AT_ONCE = without(TRANSFORMER, "switch.")

@@ -181,11 +181,11 @@ def test_the_price_of_a_loss():
     plain = pays.price(priced("sgd", "plain", 170), 0.25)
     assert plain == pytest.approx((340, 0, 340, 0.34))
     other = pays.price(priced("sgd", "interpolated", 110, 0.1), 0.25)
-    # 220 steps, 200 of them before the switch; 20 products at the line before.
+    # 220 steps, 200 of them before the switch; 25 products at the line after.
     assert other.steps == pytest.approx(220)
-    assert other.products == pytest.approx(20)
-    assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 20 * 0.01)
-    assert other.gradients == pytest.approx(220 + 20 * 0.01 / 0.001)
+    assert other.products == pytest.approx(25)
+    assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 25 * 0.01)
+    assert other.gradients == pytest.approx(220 + 25 * 0.01 / 0.001)
     # SAM takes two gradients a step.
     of_sam = pays.price(priced("sgd", "plain", 170, rho=0.05), 0.25)
     assert of_sam.gradients == pytest.approx(680)

@@ -33,11 +33,11 @@ NAMES = {
 }
 
 
-def _after(run: Run, metric: str, branch: str = "plain") -> list[list[Any]]:
-    """Return each seed's values of a metric from the switch on."""
+def _after(run: Run, metric: str) -> list[list[Any]]:
+    """Return each seed's values of a metric under SGD, from the switch on."""
     return [
         between(lines, metric, summary.switch_step)
-        for lines, summary in zip(by_seed(run, branch), summaries(run), strict=True)
+        for lines, summary in zip(by_seed(run, "plain"), summaries(run), strict=True)
         if summary.switch_step is not None
     ]
 
@@ -84,7 +84,7 @@ def _plots_energy(runs: Runs) -> list[Plot | Map]:
         for curve in metric_curves(run, f"energy/frobenius_share_{key}")
         if curve.role in ("warmup", "plain")
     ]
-    gradient = [curve for curve in metric_curves(run, "energy/gradient_share_hessian")]
+    gradient = metric_curves(run, "energy/gradient_share_hessian")
     return [
         Plot("E_dom under SGD", "step", "‖P M‖² / ‖M‖² (Frobenius)", shares, levels),
         Plot(

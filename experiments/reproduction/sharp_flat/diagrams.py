@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.json_values import flatten
 from experiments.reproduction import boundaries, phase
 from experiments.reproduction.experiment import Claim, Criterion, Run, Runs
 from experiments.reproduction.judging import at_least, by_seed, mean
@@ -102,7 +103,7 @@ def axes(runs: Runs, rows: Rows) -> tuple[Axis, Axis]:
 
 
 def margin(of_rows: dict[float, float]) -> boundaries.Margin:
-    """Return the multiple over its limit less 1, limits interpolated between rows."""
+    """Return log(multiple / limit), limits interpolated between rows."""
     rows = np.log(np.array(list(of_rows)))
     logs = np.log(np.array(list(of_rows.values())))
     return lambda x, y: np.log(x) - np.interp(np.log(y), rows, logs)
@@ -173,7 +174,4 @@ def phase_map(runs: Runs, rows: Rows, branch: Branch) -> Map:
 
 
 def _value(run: Run, field: str) -> float:
-    found = run.config
-    for part in field.split("."):
-        found = found[part]
-    return float(found)  # type: ignore[arg-type]
+    return float(flatten(run.config)[field])

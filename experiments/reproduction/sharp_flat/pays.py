@@ -24,7 +24,8 @@ MARGIN = 1.05
 class Price(NamedTuple):
     """What a run paid to get to the target: infinite if it never did.
 
-    gradients: of mini-batches; a product counts as many as it takes as long as.
+    gradients: of mini-batches; a product counts as many as it takes as long as, and
+      the projection nothing.
     seconds: of steps and products by themselves, without what the run logged.
     """
 
@@ -81,7 +82,8 @@ def price(run: Run, loss: float) -> Price:
     plain = min(at, switch) if mode(run) != "plain" else at
     products = 0.0
     if mode(run) != "plain":
-        products = max(line["cost/matvecs"] for line in lines if line["step"] <= at)
+        # Those at the next line: what came in between is not forgotten.
+        products = min(line["cost/matvecs"] for line in lines if line["step"] >= at)
     step, product = costs["seconds/plain_step"], costs["seconds/product"]
     seconds = (
         plain * step
