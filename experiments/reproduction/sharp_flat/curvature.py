@@ -33,6 +33,10 @@ NAMES = {
 }
 
 
+_FAINTEST = 1e-6
+"""The lowest density that has a colour of its own."""
+
+
 def _after(run: Run, metric: str) -> list[list[Any]]:
     """Return each seed's values of a metric under SGD, from the switch on."""
     return [
@@ -119,10 +123,10 @@ def density_map(run: Run, key: str, name: str) -> Map:
         f"Spectral density of {name}",
         Axis("step", steps),
         Axis("eigenvalue", list(grid), "symlog", scale),
-        np.where(z > 0, z, np.nan),
-        "density",
+        np.maximum(z, _FAINTEST),
+        "density over asinh(λ / c)",
         z_log=True,
-        limits=(1e-6, 1),
+        limits=(_FAINTEST, 1),
     )
 
 
