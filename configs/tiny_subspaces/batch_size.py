@@ -30,5 +30,8 @@ def get_grid() -> dict[str, tuple]:
     return {"batch_size": (10, 50, 250, 1000, 5000)}
 
 
-SCALES = {"cpu": {"seeds": 1, "steps": 3000}, "ci": small.MLP}
+SCALES = {
+    "cpu": {"seeds": 1, "steps": 3000, "subspace.num_examples": 1000},
+    "ci": small.MLP,
+}
 GRIDS = {"ci": {"batch_size": (10, 100)}}

@@ -49,7 +49,7 @@ SCALES = {
     "cpu": {
         "steps": 2000,
         "switch.step": 800,
-        "subspace.num_examples": 500,
+        "subspace.num_examples": 250,
         "subspace.refresh_every": 100,
         "log_every": 100,
         "checkpoint_every": 500,
@@ -64,5 +64,4 @@ SHORT = {
     "steps": 1200,
     "switch.step": 600,
     "task.num_train": 1000,
-    "subspace.num_examples": 250,
 }

@@ -39,5 +39,8 @@ def get_grid() -> list[dict[str, tuple]]:
     return _OPTIMIZERS
 
 
-SCALES = {"cpu": {"seeds": 1}, "ci": {**small.MLP, "log_every": 1}}
+SCALES = {
+    "cpu": {"seeds": 1, "subspace.num_examples": 1000},
+    "ci": {**small.MLP, "log_every": 1},
+}
 GRIDS = {"ci": _OPTIMIZERS[:2]}

@@ -31,6 +31,11 @@ def get_config() -> ml_collections.ConfigDict:
 SCALES = {
     # At the edge the basis turns at each step, to and fro: an adaptive policy would
     # refresh it every other step, 12 products a step.
-    "cpu": {"seeds": 1, "subspace.refresh_every": 20, "log_every": 20},
+    "cpu": {
+        "seeds": 1,
+        "task.num_train": 2000,
+        "subspace.refresh_every": 20,
+        "log_every": 20,
+    },
     "ci": small.MLP_BY_RULE,
 }

@@ -26,18 +26,23 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
+_BY_RULE = {"optimizer.learning_rate": (0.001, 0.02), "switch.step": (0,)}
+
+
 def get_grid() -> list[dict[str, tuple]]:
-    by_rule = {"optimizer.learning_rate": (0.001, 0.02), "switch.step": (0,)}
-    return [by_rule, {"switch.step": (2000,)}]
+    return [_BY_RULE, {"switch.step": (2000,)}]
 
 
 SCALES = {
     "cpu": {
         "seeds": 1,
-        "steps": 5000,
-        "subspace.num_examples": 1000,
+        "steps": 3000,
+        "subspace.num_examples": 500,
         "subspace.min_interval": 10,
     },
     "ci": small.MLP,
 }
-GRIDS = {"ci": {"switch.step": (0, 30)}}
+GRIDS = {
+    "cpu": [_BY_RULE, {"switch.step": (1500,)}],
+    "ci": {"switch.step": (0, 30)},
+}

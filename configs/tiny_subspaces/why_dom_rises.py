@@ -32,17 +32,28 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_grid() -> dict[str, tuple]:
+def _grid(switch: int) -> dict[str, tuple]:
     return {
-        "noise_free_steps": ((), (_SWITCH, 2 * _SWITCH + 1)),
-        "subspace.refresh_every": (0, _SWITCH),
+        "noise_free_steps": ((), (switch, 2 * switch + 1)),
+        "subspace.refresh_every": (0, switch),
     }
 
 
+def get_grid() -> dict[str, tuple]:
+    return _grid(_SWITCH)
+
+
 SCALES = {
-    "cpu": {"seeds": 1, "subspace.num_examples": 1000, "subspace.min_interval": 50},
+    "cpu": {
+        "seeds": 1,
+        "steps": 4000,
+        "switch.step": 2000,
+        "subspace.num_examples": 500,
+        "subspace.min_interval": 50,
+    },
     "ci": {**small.MLP, "switch.step": 30},
 }
 GRIDS = {
+    "cpu": _grid(2000),
     "ci": {"noise_free_steps": ((), (30, 61)), "subspace.refresh_every": (5, 30)},
 }
