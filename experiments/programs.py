@@ -165,8 +165,9 @@ def _step(
     going = steps.is_going(state, branch)
     state = steps.with_epoch_order(config, task, state, axis_name)
     at_state = task.at(state.model_state)
+    weights = steps.weights(config, branch)
     tx = optimizers.tracked_optimizer(
-        config, at_state, *steps.weights(config, branch), axis_name=axis_name
+        config, at_state, *weights, branch.rates, axis_name=axis_name
     )
     # The full gradient costs dozens of steps: only where it is looked at.
     looked_at = measured
@@ -189,7 +190,9 @@ def _step(
             **extra,
         )
 
-    new, record = steps.take_step(config, at_state, state, batch, full, update)
+    new, record = steps.take_step(
+        config, at_state, state, batch, full, branch.rates, update
+    )
     return (_unless(going, new, state) if many else new), full, record
 
 

@@ -46,7 +46,8 @@ class Branch(NamedTuple):
 
     dom, bulk: the weights. is_warmup: whether a member stops at its switch. last_step:
     int32, one a member, where it ends at the latest. dom_end, bulk_end: what the
-    weights become, with projection.ramp_steps.
+    weights become, with projection.ramp_steps. rates: the numbers of the learning-rate
+    schedule, an argument as the others are; None: the config's.
     """
 
     dom: Any
@@ -55,6 +56,7 @@ class Branch(NamedTuple):
     last_step: Any
     dom_end: Any = None
     bulk_end: Any = None
+    rates: optimizers.Rates | None = None
 
 
 class Full(NamedTuple):
@@ -143,6 +145,7 @@ def take_step(
     state: TrainState,
     batch: Any,
     full: Full,
+    rates: optimizers.Rates | None,
     update: Callable[..., tuple[Any, Any]],
 ) -> tuple[TrainState, Record]:
     """Take a step.
@@ -154,6 +157,7 @@ def take_step(
       batch: its examples.
       full: the full loss and gradient; read by the switch's rule, the record, and the
         tracker's `alignment_change`, and where the step is noise-free.
+      rates: the branch's, for the record.
       update: `(batch_gradient, opt_state, params, *, gradient, grad_fn)`, as that of
         `optimizers.tracked_optimizer`.
     """
@@ -188,6 +192,9 @@ def take_step(
         batch_loss=batch_loss,
         batch_gradient=batch_gradient,
         updates=updates,
+        learning_rate=optimizers.learning_rate(config.optimizer, config.steps, rates)(
+            state.step
+        ),
         tracker=opt_state,
         average=optimizers.switch_state(opt_state).average,
     )

@@ -134,13 +134,13 @@ def _take_step(
     at_state, (train, _) = task.at(state.model_state), data
     weights = steps.weights(config, branch)
     if config.subspace.num_examples:
-        tx = optimizers.tracked_optimizer(config, at_state, *weights)
+        tx = optimizers.tracked_optimizer(config, at_state, *weights, branch.rates)
         on = optimizers.curvature_data(config, task, train)
         update: Callable = functools.partial(tx.update, curvature_data=on)
     else:
-        update = optimizers.stepwise_optimizer(config, *weights).update
+        update = optimizers.stepwise_optimizer(config, *weights, branch.rates).update
 
-    return steps.take_step(config, at_state, state, batch, full, update)
+    return steps.take_step(config, at_state, state, batch, full, branch.rates, update)
 
 
 def _measure(

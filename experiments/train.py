@@ -252,7 +252,10 @@ class _Run:
         dom, bulk = map(jnp.float32, weights)
         dom_end, bulk_end = map(jnp.float32, ends)
         is_warmup = jnp.asarray(name == WARMUP)
-        return Branch(dom, bulk, is_warmup, last, dom_end, bulk_end)
+        # Arguments, so that runs at other learning rates share a compiled program.
+        rates = optimizers.rates(self.config.optimizer)
+        rates = optimizers.Rates(*map(jnp.float32, rates))
+        return Branch(dom, bulk, is_warmup, last, dom_end, bulk_end, rates)
 
     def _chunk(self, name: str, branch: Branch, going: Any, bar: Any) -> Any:
         """Train to the next line; return which members go on from there."""

@@ -217,8 +217,7 @@ def effective_sharpness(record: Record, setting: Setting) -> Metrics:
         1,
         tol=_EFFECTIVE_TOL,
     )
-    rate = optimizers.learning_rate(config, setting.config.steps)(record.step)
-    edge = 2 * (1 + config.b1) / ((1 - config.b1) * rate)
+    edge = 2 * (1 + config.b1) / ((1 - config.b1) * record.learning_rate)
     return {
         "effective_sharpness/largest": top.eigenvalues[0],
         "effective_sharpness/residual": top.residuals[0],

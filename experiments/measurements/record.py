@@ -23,6 +23,7 @@ class Record(NamedTuple):
       others beside the loss, by name.
     batch_loss, batch_gradient: of the step's mini-batch, at params.
     updates: what the step adds to the params.
+    learning_rate: of the step.
     tracker: the `TrackSubspaceState` after the step.
     average: the moving average of chi_k that decides the switch.
     """
@@ -36,6 +37,7 @@ class Record(NamedTuple):
     batch_loss: jax.Array
     batch_gradient: Any
     updates: Any
+    learning_rate: jax.Array
     tracker: dominant.TrackSubspaceState
     average: jax.Array
 

@@ -26,7 +26,7 @@ def bulk_sharpness(record: Record, setting: Setting) -> Metrics:
     top = dominant.top_eigenspace(
         in_the_bulk, dominant.domain(setting.curvature, record.params), 1, tol=_TOL
     )
-    edge = stability_edge(setting.config.optimizer, record.step, setting.config.steps)
+    edge = stability_edge(setting.config.optimizer, record.learning_rate)
     return {
         "bulk_sharpness/largest": top.eigenvalues[0],
         "bulk_sharpness/residual": top.residuals[0],

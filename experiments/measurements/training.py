@@ -109,7 +109,7 @@ def sharpness(record: Record, setting: Setting) -> Metrics:
     2021, arXiv:2103.00065). Bulk-SGD's own is met by lambda_{k+1}, `next_eigenvalue`.
     """
     largest = record.subspace.eigenvalues[0]
-    edge = stability_edge(setting.config.optimizer, record.step, setting.config.steps)
+    edge = stability_edge(setting.config.optimizer, record.learning_rate)
     return {
         "sharpness/largest": largest,
         "sharpness/edge": edge,
@@ -118,7 +118,7 @@ def sharpness(record: Record, setting: Setting) -> Metrics:
 
 
 def stability_edge(
-    config: ml_collections.ConfigDict, step: jax.Array, num_steps: int
+    config: ml_collections.ConfigDict, learning_rate: jax.Array
 ) -> jax.Array:
     """Return the largest curvature at which an optimizer is stable on a quadratic.
 
@@ -126,8 +126,7 @@ def stability_edge(
     """
     if config.name not in optimizers.EDGES or config.sam_rho:
         return jnp.full((), jnp.nan)
-    rate = optimizers.learning_rate(config, num_steps)(step)
-    return optimizers.EDGES[config.name](config.momentum) / rate
+    return optimizers.EDGES[config.name](config.momentum) / learning_rate
 
 
 def effective_rates(record: Record, setting: Setting) -> Metrics:

@@ -8,7 +8,9 @@ from experiments.optimizers.curvatures import hessian as hessian
 from experiments.optimizers.curvatures import split_hessian as split_hessian
 from experiments.optimizers.curvatures import tracked_curvature as tracked_curvature
 from experiments.optimizers.curvatures import tracked_data as tracked_data
+from experiments.optimizers.schedules import Rates as Rates
 from experiments.optimizers.schedules import learning_rate as learning_rate
+from experiments.optimizers.schedules import rates as rates
 from experiments.optimizers.stability import ramp as ramp
 from experiments.optimizers.stability import states_of as states_of
 from experiments.optimizers.stability import subspace_in_use as subspace_in_use

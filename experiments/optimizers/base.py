@@ -30,7 +30,7 @@ from optax import contrib
 import dominant
 from experiments.names import lookup
 from experiments.optimizers.fields import require, require_defaults
-from experiments.optimizers.schedules import learning_rate
+from experiments.optimizers.schedules import Rates, learning_rate
 
 
 class _Recipe(NamedTuple):
@@ -158,13 +158,14 @@ def is_full_batch(config: ml_collections.ConfigDict) -> bool:
 
 
 def base_optimizer(
-    config: ml_collections.ConfigDict, num_steps: int
+    config: ml_collections.ConfigDict, num_steps: int, rates: Rates | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Return the optimizer that `config.name` names, with schedule, clipping and decay.
 
     Args:
       config: `optimizer` of configs/defaults.py.
       num_steps: the run's steps, which the learning-rate schedule spans.
+      rates: the schedule's numbers, traced ones perhaps; None: the config's.
 
     Returns:
       A transformation whose update needs params, and with SAM the extra argument
@@ -184,7 +185,7 @@ def base_optimizer(
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     if config.weight_decay and config.name not in _DECOUPLED_DECAY:
         parts.append(optax.add_decayed_weights(config.weight_decay))
-    parts.append(recipe.make(config, learning_rate(config, num_steps)))
+    parts.append(recipe.make(config, learning_rate(config, num_steps, rates)))
     tx = optax.chain(*parts)
     return sam(tx, config.sam_rho) if config.sam_rho else tx
 

@@ -13,8 +13,10 @@ t = 0, .., T - 1 the number of updates already made:
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -22,42 +24,62 @@ from experiments.names import lookup
 from experiments.optimizers.fields import require, require_defaults
 
 
-class _Recipe(NamedTuple):
-    """`make(config, num_steps)`, and the fields of the config that it alone reads."""
+class Rates(NamedTuple):
+    """The numbers of a schedule that may be traced: one program serves them all."""
 
-    make: Callable[[ml_collections.ConfigDict, int], optax.Schedule]
+    learning_rate: Any
+    drop_factor: Any
+
+
+class _Recipe(NamedTuple):
+    """`make(config, num_steps, factor)`, and the fields that it alone reads.
+
+    The schedule is in units of eta; `factor` is that of each drop.
+    """
+
+    make: Callable[[ml_collections.ConfigDict, int, Any], optax.Schedule]
     reads: tuple[str, ...] = ()
 
 
-def _constant(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
-    del num_steps
-    return optax.constant_schedule(config.learning_rate)
+def _constant(
+    config: ml_collections.ConfigDict, num_steps: int, factor: Any
+) -> optax.Schedule:
+    del config, num_steps, factor
+    return optax.constant_schedule(1.0)
 
 
-def _linear(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
-    eta = config.learning_rate
-    return optax.linear_schedule(eta, config.final_fraction * eta, num_steps)
+def _linear(
+    config: ml_collections.ConfigDict, num_steps: int, factor: Any
+) -> optax.Schedule:
+    del factor
+    return optax.linear_schedule(1.0, config.final_fraction, num_steps)
 
 
-def _cosine(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
-    eta = config.learning_rate
-    return optax.cosine_decay_schedule(eta, num_steps, alpha=config.final_fraction)
+def _cosine(
+    config: ml_collections.ConfigDict, num_steps: int, factor: Any
+) -> optax.Schedule:
+    del factor
+    return optax.cosine_decay_schedule(1.0, num_steps, alpha=config.final_fraction)
 
 
-def _warmup_cosine(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+def _warmup_cosine(
+    config: ml_collections.ConfigDict, num_steps: int, factor: Any
+) -> optax.Schedule:
+    del factor
     warmup_steps = config.warmup_steps
     require(
         0 < warmup_steps < num_steps,
         "warmup_cosine needs optimizer.warmup_steps between 1 and steps - 1 = "
         f"{num_steps - 1}, got {warmup_steps}.",
     )
-    eta = config.learning_rate
     return optax.warmup_cosine_decay_schedule(
-        0.0, eta, warmup_steps, num_steps, end_value=config.final_fraction * eta
+        0.0, 1.0, warmup_steps, num_steps, end_value=config.final_fraction
     )
 
 
-def _piecewise(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+def _piecewise(
+    config: ml_collections.ConfigDict, num_steps: int, factor: Any
+) -> optax.Schedule:
     drops = tuple(config.drop_steps)
     require(
         bool(drops)
@@ -66,8 +88,13 @@ def _piecewise(config: ml_collections.ConfigDict, num_steps: int) -> optax.Sched
         "piecewise needs increasing optimizer.drop_steps between 1 and steps - 1 = "
         f"{num_steps - 1}, got {drops}.",
     )
-    scales = dict.fromkeys(drops, config.drop_factor)
-    return optax.piecewise_constant_schedule(config.learning_rate, scales)
+
+    # optax's own asks whether its factors are positive: not of a traced one.
+    def schedule(count: jax.Array) -> jax.Array:
+        num_drops = jnp.sum(jnp.asarray(drops) <= count)
+        return jnp.power(jnp.float32(factor), num_drops)
+
+    return schedule
 
 
 SCHEDULES: Mapping[str, _Recipe] = {
@@ -79,12 +106,20 @@ SCHEDULES: Mapping[str, _Recipe] = {
 }
 
 
-def learning_rate(config: ml_collections.ConfigDict, num_steps: int) -> optax.Schedule:
+def rates(config: ml_collections.ConfigDict) -> Rates:
+    """Return the numbers of the config's schedule."""
+    return Rates(config.learning_rate, config.drop_factor)
+
+
+def learning_rate(
+    config: ml_collections.ConfigDict, num_steps: int, numbers: Rates | None = None
+) -> optax.Schedule:
     """Return the learning rate as a function of the updates already made.
 
     Args:
       config: `optimizer` of configs/defaults.py.
       num_steps: the run's steps, over which the schedules that decay do so.
+      numbers: what to take in the place of the config's own; may be traced.
 
     Raises:
       ValueError: if the schedule is unknown, a field is out of range, or a field is set
@@ -102,4 +137,6 @@ def learning_rate(config: ml_collections.ConfigDict, num_steps: int) -> optax.Sc
         f"optimizer.final_fraction must be in [0, 1], got {fraction}.",
     )
     require(factor >= 0, f"optimizer.drop_factor must be at least 0, got {factor}.")
-    return recipe.make(config, num_steps)
+    peak, drop = rates(config) if numbers is None else numbers
+    shape = recipe.make(config, num_steps, drop)
+    return lambda count: peak * shape(count)

@@ -14,6 +14,7 @@ import optax
 import dominant
 from experiments.optimizers.base import EDGES
 from experiments.optimizers.fields import require, require_defaults
+from experiments.optimizers.schedules import Rates
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -76,12 +77,12 @@ def ramp(config: ml_collections.ConfigDict, start: Any, end: Any) -> Any:
 
 
 def guarded(
-    config: ml_collections.ConfigDict, dom: Any, bulk: Any
+    config: ml_collections.ConfigDict, dom: Any, bulk: Any, rates: Rates
 ) -> optax.GradientTransformationExtraArgs:
     """Return the projection with weights (dom, bulk), capped if the config says so.
 
     Weights are numbers, traced scalars or schedules. Where they are (1, 1), as of the
-    branch "plain", nothing is capped.
+    branch "plain", nothing is capped. The cap reads the learning rate.
     """
     projection = dominant.interpolate_project(dom, bulk)
     if not config.projection.cap_bulk:
@@ -91,7 +92,7 @@ def guarded(
     def rate(count: jax.Array) -> jax.Array:
         of_dom, of_bulk = (w(count) if callable(w) else w for w in (dom, bulk))
         is_plain = jnp.logical_and(of_dom == 1, of_bulk == 1)
-        return jnp.where(is_plain, 0, optimizer.learning_rate * jnp.abs(of_bulk))
+        return jnp.where(is_plain, 0, rates.learning_rate * jnp.abs(of_bulk))
 
     edge = EDGES[optimizer.name](optimizer.momentum)
     fraction = config.projection.cap_bulk * edge / 2

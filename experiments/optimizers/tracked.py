@@ -18,6 +18,8 @@ from experiments.optimizers import curvatures, stability
 from experiments.optimizers.base import base_optimizer
 from experiments.optimizers.curvatures import tracked_curvature
 from experiments.optimizers.fields import require, require_defaults
+from experiments.optimizers.schedules import Rates
+from experiments.optimizers.schedules import rates as rates_of
 from experiments.tasks import Task
 
 WEIGHTS: Mapping[str, tuple[float, float] | None] = {
@@ -110,7 +112,7 @@ def switches_by_rule(config: ml_collections.ConfigDict) -> bool:
 
 
 def projected_optimizer(
-    config: ml_collections.ConfigDict, dom: Any, bulk: Any
+    config: ml_collections.ConfigDict, dom: Any, bulk: Any, rates: Rates | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Return the config's optimizer, from the switch on weighed by (dom, bulk).
 
@@ -119,6 +121,8 @@ def projected_optimizer(
       dom: weight of the dominant part: a number, a traced scalar, or an optax schedule
         of the updates since the switch.
       bulk: weight of the bulk part, likewise. Neither changes the state's structure.
+      rates: the learning-rate schedule's numbers, which may be traced too; None: the
+        config's.
 
     Returns:
       A transformation whose update needs params and the extra arguments `subspace`,
@@ -128,8 +132,9 @@ def projected_optimizer(
       ValueError: as `check`.
     """
     check(config)
-    base = base_optimizer(config.optimizer, config.steps)
-    projection = _after_switch(config, stability.guarded(config, dom, bulk))
+    rates = rates or rates_of(config.optimizer)
+    base = base_optimizer(config.optimizer, config.steps, rates)
+    projection = _after_switch(config, stability.guarded(config, dom, bulk, rates))
     if config.projection.acts_on == "gradient":
         return optax.chain(projection, base)
     return optax.chain(base, projection)
@@ -154,6 +159,7 @@ def tracked_optimizer(
     task: Task,
     dom: Any,
     bulk: Any,
+    rates: Rates | None = None,
     *,
     axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -167,6 +173,7 @@ def tracked_optimizer(
       task: gives the loss, whose curvature is tracked.
       dom: weight of the dominant part, as in `projected_optimizer`.
       bulk: weight of the bulk part, likewise.
+      rates: as in `projected_optimizer`.
       axis_name: see `dominant.track_subspace`.
 
     Returns:
@@ -178,8 +185,9 @@ def tracked_optimizer(
     Raises:
       ValueError: as `check`, or if a field of `subspace` is out of range.
     """
+    inner = projected_optimizer(config, dom, bulk, rates)
     return dominant.track_subspace(
-        stability.with_chosen_k(config, projected_optimizer(config, dom, bulk)),
+        stability.with_chosen_k(config, inner),
         curvature=tracked_curvature(config, task),
         k=config.subspace.k,
         refresh=refresh_policy(config.subspace),
@@ -190,14 +198,15 @@ def tracked_optimizer(
 
 
 def stepwise_optimizer(
-    config: ml_collections.ConfigDict, dom: Any, bulk: Any
+    config: ml_collections.ConfigDict, dom: Any, bulk: Any, rates: Rates | None = None
 ) -> dominant.TrackerSteps:
     """Return `tracked_optimizer` in pieces, for products that come from outside.
 
     The state is the same; the arguments are, too.
     """
+    inner = projected_optimizer(config, dom, bulk, rates)
     return dominant.tracker_steps(
-        stability.with_chosen_k(config, projected_optimizer(config, dom, bulk)),
+        stability.with_chosen_k(config, inner),
         k=config.subspace.k,
         refresh=refresh_policy(config.subspace),
         tol=config.subspace.tol,

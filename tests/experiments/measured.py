@@ -54,6 +54,7 @@ def make_case():
         batch_loss=batch_loss,
         batch_gradient=batch_gradient,
         updates=updates,
+        learning_rate=jnp.float32(config.optimizer.learning_rate),
         tracker=state,
         average=jnp.float32(0.5),
     )

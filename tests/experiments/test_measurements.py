@@ -246,7 +246,7 @@ def test_edges_are_where_a_quadratic_stops_to_converge(name, momentum, edge):
     config = defaults.get_config().optimizer
     with config.unlocked():
         config.name, config.momentum, config.learning_rate = name, momentum, 0.1
-    found = measurements.training.stability_edge(config, jnp.int32(0), 100)
+    found = measurements.training.stability_edge(config, jnp.float32(0.1))
     np.testing.assert_allclose(found, edge / 0.1, rtol=1e-5)
     if not np.isfinite(edge):
         return

@@ -1,5 +1,6 @@
 """The training loop end to end, on a few digits and a tiny network."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from experiments import (
     curvature_check,
     measurements,
+    optimizers,
     programs,
     records,
     report,
@@ -265,6 +267,41 @@ def test_one_compiled_chunk_serves_all_branches_and_lines():
                     compiled = made.compile_chunk(*arguments)
                 state, _ = compiled(*arguments)
                 assert int(state.step) == before + num_steps
+
+
+def test_a_compiled_chunk_serves_other_learning_rates():
+    """It takes the numbers of the schedule from its branch, not from the config."""
+    config = tiny_config()
+    config.switch.update({"threshold": 0.95, "min_steps": 0, "step": 1})
+    config.optimizer.schedule = "piecewise"
+    config.optimizer.drop_steps = (6,)
+    config.measure.sharpness = 1
+    task = make_task(config.task)
+
+    def params_and_edge(rates_in_config, rates):
+        with config.unlocked():
+            config.optimizer.learning_rate, config.optimizer.drop_factor = (
+                rates_in_config
+            )
+        made = programs.programs(config, task)
+        branch = steps.Branch(*map(jnp.float32, (1, 1)), jnp.bool_(False), jnp.int32(9))
+        branch = branch._replace(rates=rates)
+        due = dict.fromkeys(measurements.chosen(config), np.bool_(True))
+        start = made.initial_state()
+        arguments = (start, branch, np.int32(9), due, task.train, task.test)
+        state, metrics = made.compile_chunk(*arguments)(*arguments)
+        return state.params, metrics["sharpness"]["sharpness/edge"]
+
+    expected, edge = params_and_edge((0.02, 3.0), None)
+    found, other_edge = params_and_edge(
+        (0.1, 0.5), optimizers.Rates(*map(jnp.float32, (0.02, 3.0)))
+    )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        found,
+        expected,
+    )
+    np.testing.assert_allclose(other_edge, edge, rtol=1e-6)
 
 
 # --- bad input ------------------------------------------------------------------------
