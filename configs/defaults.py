@@ -136,11 +136,13 @@ def get_config() -> ml_collections.ConfigDict:
     # The curvature is taken on the first so many training examples; 0: on all.
     config.subspace.num_examples = 0
     # The space is that of the "hessian", of its part "gauss_newton" or the other one,
-    # "functional_hessian", or that of a "random" matrix, which means nothing; on the
-    # examples of "train" (above), or of a refresh's own "batch" or of an "other_batch";
-    # with products in "float32" or "bfloat16". Measurements are about the Hessian on
-    # "train", whatever is tracked.
+    # "functional_hessian", or of the Hessian without what couples its "layers"; that of
+    # the latest `window` "updates", which takes no derivative; or that of a "random"
+    # matrix, which means nothing. It is taken on the examples of "train" (above), or of
+    # a refresh's own "batch" or of an "other_batch"; with products in "float32" or
+    # "bfloat16". Measurements are about the Hessian on "train", whatever is tracked.
     config.subspace.curvature = "hessian"
+    config.subspace.window = 50
     config.subspace.examples = "train"
     config.subspace.products_in = "float32"
 

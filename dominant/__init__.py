@@ -15,6 +15,7 @@ from dominant.curvature import gauss_newton as gauss_newton
 from dominant.curvature import gradient_second_moment as gradient_second_moment
 from dominant.curvature import hessian as hessian
 from dominant.curvature import hvp as hvp
+from dominant.curvature_transforms import block_diagonal as block_diagonal
 from dominant.curvature_transforms import domain as domain
 from dominant.curvature_transforms import in_batches as in_batches
 from dominant.curvature_transforms import in_dtype as in_dtype
@@ -44,6 +45,10 @@ from dominant.projections import bulk_project as bulk_project
 from dominant.projections import dom_project as dom_project
 from dominant.projections import interpolate_project as interpolate_project
 from dominant.projections import with_extra_args_only as with_extra_args_only
+from dominant.recent import RememberState as RememberState
+from dominant.recent import latest as latest
+from dominant.recent import remember as remember
+from dominant.recent import second_moment as second_moment
 from dominant.stability import CapBulkState as CapBulkState
 from dominant.stability import ChooseKState as ChooseKState
 from dominant.stability import cap_bulk as cap_bulk

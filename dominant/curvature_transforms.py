@@ -7,7 +7,7 @@ its vectors are shaped like.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from dominant import pytrees
 from dominant.curvature import Curvature, Data, Matvec, Params, num_examples
 
 Select = Callable[[Any, Any], bool]
+BlockOf = Callable[[Any, Any], Hashable]
 
 
 def in_batches(curvature: Curvature, batch_size: int) -> Curvature:
@@ -194,6 +195,43 @@ def restrict(curvature: Curvature, select: Select) -> Curvature:
         return product
 
     return _Curvature(restricted, block_of)
+
+
+def block_diagonal(curvature: Curvature, block_of: BlockOf) -> Curvature:
+    """Return the curvature without what couples its blocks: blockdiag(C_1, .., C_m).
+
+    Each eigenvector lies in one block, and the top k are the largest of all blocks
+    taken together. A product costs m of the whole curvature, at the memory of one. For
+    a top eigenspace of each block's own, take one `restrict` each (docs/optax.md).
+
+    Args:
+      curvature: the whole.
+      block_of: `(path, leaf) -> label`, asked for each leaf of the curvature's domain,
+        with the path of `jax.tree_util.tree_map_with_path`; leaves with equal labels
+        are one block.
+    """
+
+    def decoupled(params: Params, data: Data) -> Matvec:
+        numbers: dict[Hashable, int] = {}  # of the labels, as they come
+        block = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: numbers.setdefault(block_of(path, leaf), len(numbers)),
+            domain(curvature, params),
+        )
+        matvec = curvature(params, data)
+
+        def product(v: Params) -> Params:
+            def add_block(i: Any, total: Params) -> Params:
+                part = jax.tree.map(lambda x, b: jnp.where(b == i, x, 0), v, block)
+                return jax.tree.map(
+                    lambda t, p, b: jnp.where(b == i, p, t), total, matvec(part), block
+                )
+
+            zeros = jax.tree.map(jnp.zeros_like, v)
+            return jax.lax.fori_loop(0, len(numbers), add_block, zeros)
+
+        return product
+
+    return _Curvature(decoupled, functools.partial(domain, curvature))
 
 
 def domain(curvature: Curvature, params: Params) -> Params:

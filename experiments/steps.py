@@ -263,9 +263,9 @@ def tracked_data(
     train: Any,
     batch: Any,
 ) -> Any:
-    """Return the examples on which a refresh at this step takes the curvature."""
+    """Return what a refresh at this step takes the curvature on."""
     key = _key(state, _CURVATURE_STREAM, state.step)
-    return optimizers.tracked_data(config, task, train, batch, key)
+    return optimizers.tracked_data(config, task, train, batch, key, state.opt_state)
 
 
 def _has_order(config: ml_collections.ConfigDict, task: Task) -> bool:

@@ -36,4 +36,6 @@ def get_grid() -> list[dict[str, tuple]]:
 
 
 SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
-GRIDS = {"ci": [*_PATH[:1], *_PATH[-1:]]}
+GRIDS = {
+    "ci": [*_PATH[:1], {"projection.dom": (0.0, 0.5), "projection.bulk": (1.0, 2.0)}],
+}

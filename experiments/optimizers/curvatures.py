@@ -61,12 +61,33 @@ def _random(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature
     return at
 
 
+def _layers(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """H without what couples the layers: a leaf and its siblings are one."""
+
+    def layer_of(path: Any, leaf: Any) -> str:
+        del leaf
+        return jax.tree_util.keystr(path[:-1])
+
+    return dominant.block_diagonal(_hessian(config, task), layer_of)
+
+
+def _updates(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
+    """The second moment of the latest updates of the base optimizer."""
+    del config, task
+    return dominant.second_moment
+
+
 CURVATURES: Mapping[str, Any] = {
     "hessian": _hessian,
     "gauss_newton": _gauss_newton,
     "functional_hessian": _functional_hessian,
+    "layers": _layers,
+    "updates": _updates,
     "random": _random,
 }
+
+WITHOUT_EXAMPLES = ("random", "updates")
+"""Curvatures that are not of a loss on examples."""
 
 EXAMPLES = ("train", "batch", "other_batch")
 
@@ -77,17 +98,43 @@ def check(config: ml_collections.ConfigDict) -> None:
     lookup("subspace.curvature", subspace.curvature, CURVATURES)
     lookup("subspace.products_in", subspace.products_in, DTYPES)
     lookup("subspace.examples", subspace.examples, dict.fromkeys(EXAMPLES))
-    if subspace.curvature == "random":
+    if subspace.curvature in WITHOUT_EXAMPLES:
         require_defaults(
             subspace,
             "subspace",
             ("examples", "products_in"),
-            "curvature = 'random'",
+            f"curvature = {subspace.curvature!r}",
+        )
+    if subspace.curvature == "updates":
+        _check_updates(config)
+    else:
+        require_defaults(
+            subspace,
+            "subspace",
+            ("window",),
+            f"curvature = {subspace.curvature!r}",
         )
     require(
         subspace.examples == "train" or not config.task.streamed,
         "task.streamed takes the curvature on the training examples, not on "
         f"subspace.examples = {subspace.examples!r}.",
+    )
+
+
+def _check_updates(config: ml_collections.ConfigDict) -> None:
+    require(
+        config.subspace.window >= 1,
+        f"subspace.window must be at least 1, got {config.subspace.window}.",
+    )
+    require(
+        config.projection.acts_on == "update",
+        "subspace.curvature = 'updates' is about updates: it needs "
+        "projection.acts_on = 'update'.",
+    )
+    require(
+        not config.task.streamed,
+        "subspace.curvature = 'updates' needs examples in device memory, not "
+        "task.streamed.",
     )
 
 
@@ -122,7 +169,7 @@ def tracked_curvature(
     """Return the curvature whose dominant space is tracked."""
     name, dtype = config.subspace.curvature, DTYPES[config.subspace.products_in]
     curvature = CURVATURES[name](config, task)
-    if name == "random":
+    if name in WITHOUT_EXAMPLES:
         return curvature
     if dtype != jnp.float32:
         curvature = dominant.in_dtype(curvature, dtype)
@@ -155,9 +202,14 @@ def curvature_data(config: ml_collections.ConfigDict, task: Task, train: Any) ->
 
 
 def tracked_data(
-    config: ml_collections.ConfigDict, task: Task, train: Any, batch: Any, key: Any
+    config: ml_collections.ConfigDict,
+    task: Task,
+    train: Any,
+    batch: Any,
+    key: Any,
+    opt_state: Any,
 ) -> Any:
-    """Return the examples on which the tracked curvature is taken.
+    """Return what the tracked curvature is taken on: examples, or the latest updates.
 
     Args:
       config: the whole config.
@@ -165,7 +217,10 @@ def tracked_data(
       train: its training examples.
       batch: the step's.
       key: another one at each step; draws the examples of another batch.
+      opt_state: before the step.
     """
+    if config.subspace.curvature == "updates":
+        return dominant.latest(opt_state)
     examples = config.subspace.examples
     if examples == "batch":
         return batch

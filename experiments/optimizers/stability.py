@@ -57,10 +57,11 @@ def _check_guard(config: ml_collections.ConfigDict) -> None:
         config.projection.acts_on == "update",
         "projection.cap_bulk scales updates: it needs projection.acts_on = 'update'.",
     )
+    curvature = config.subspace.curvature
     require(
-        config.subspace.curvature != "random",
-        "projection.cap_bulk reads eigenvalues: subspace.curvature = 'random' has none "
-        "that mean anything.",
+        curvature not in ("layers", "random", "updates"),
+        f"projection.cap_bulk reads eigenvalues: those of subspace.curvature = "
+        f"{curvature!r} do not tell where an edge is.",
     )
 
 

@@ -134,6 +134,8 @@ def projected_optimizer(
     check(config)
     rates = rates or rates_of(config.optimizer)
     base = base_optimizer(config.optimizer, config.steps, rates)
+    if config.subspace.curvature == "updates":
+        base = optax.chain(base, dominant.remember(config.subspace.window))
     projection = _after_switch(config, stability.guarded(config, dom, bulk, rates))
     if config.projection.acts_on == "gradient":
         return optax.chain(projection, base)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -84,6 +85,52 @@ def test_a_random_curvature_has_rank_k_and_knows_neither_params_nor_data(config,
     assert np.max(np.abs(values[k:])) < 1e-5
 
 
+def test_layers_are_the_hessian_without_what_couples_them(config, task):
+    params = task.init(jax.random.key(0))
+    expected = dense(config, task, params)
+    # In the order of `ravel_pytree`.
+    sizes = [optax.tree.size(layer) for layer in params["layers"].values()]
+    first, second = slice(0, sizes[0]), slice(sizes[0], sum(sizes))
+    assert np.abs(expected[first, second]).max() > 1e-2
+    expected[first, second] = expected[second, first] = 0
+    config = config.copy_and_resolve_references()
+    config.subspace.curvature = "layers"
+    found = dense(config, task, params)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_space_of_the_latest_updates(config, task):
+    """With k of them it holds them all, and their mean square is its trace."""
+    config = config.copy_and_resolve_references()
+    config.optimizer.update({"name": "sgd", "momentum": 0.0})
+    config.switch.update({"threshold": 0.95, "min_steps": 0, "step": 1})
+    config.subspace.update({"curvature": "updates", "window": 3, "refresh_every": 1})
+    curvatures.check(config)
+    tx = optimizers.tracked_optimizer(config, task, 0.0, 1.0)
+    params = task.init(jax.random.key(0))
+
+    @jax.jit
+    def step(gradient, state):
+        on = optimizers.tracked_data(config, task, task.train, None, None, state)
+        return tx.update(
+            gradient, state, params, curvature_data=on, gradient=gradient, grad_fn=None
+        )
+
+    state, squares = tx.init(params), []
+    for i in range(6):
+        gradient = jax.tree.map(
+            lambda p, i=i: 1 + jax.random.normal(jax.random.key(i), p.shape), params
+        )
+        updates, state = step(gradient, state)
+        trace = jnp.sum(state.subspace.eigenvalues)
+        if i >= 3:
+            np.testing.assert_allclose(trace, np.mean(squares[-3:]), rtol=1e-5)
+        # What is remembered are whole updates, not their bulk part.
+        whole = config.optimizer.learning_rate * optax.tree.norm(gradient)
+        squares.append(float(whole) ** 2)
+        assert i < 3 or optax.tree.norm(updates) < 0.9 * whole
+
+
 def test_rounded_products_differ_by_the_types_rounding(config, task):
     params = task.init(jax.random.key(0))
     full = dense(config, task, params)
@@ -100,7 +147,7 @@ def test_examples_of_a_refresh(config, task):
     def taken(name, key=0):
         config.subspace.examples = name
         key = jax.random.key(key)
-        return optimizers.tracked_data(config, task, task.train, batch, key)
+        return optimizers.tracked_data(config, task, task.train, batch, key, None)
 
     assert taken("batch") is batch
     assert taken("train") is task.train
@@ -138,6 +185,9 @@ def test_a_run_tracks_another_batch_in_bfloat16(tmp_path):
         ({"examples": "all"}, "known ones: batch, other_batch, train"),
         ({"products_in": "float8"}, "known ones: bfloat16, float32"),
         ({"curvature": "random", "examples": "batch"}, "has no effect"),
+        ({"curvature": "updates", "products_in": "bfloat16"}, "has no effect"),
+        ({"curvature": "updates", "window": 0}, "at least 1, got 0"),
+        ({"window": 7}, "has no effect with curvature = 'hessian'"),
     ],
 )
 def test_what_cannot_be_tracked_is_refused(fields, message):

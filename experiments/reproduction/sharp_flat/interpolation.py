@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.reproduction import phase
 from experiments.reproduction.curves import metric_curves, switches
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import at_most, by_seed, ends, mean, series
-from experiments.reproduction.plots import Plot
+from experiments.reproduction.plots import Axis, Map, Mark, Panel, Plot
 
 MONOTONE = Claim(
     "P2-E6 path",
@@ -83,7 +84,40 @@ def _judge(runs: Runs) -> list[Criterion]:
     return criteria
 
 
-def _plots(runs: Runs) -> list[Plot]:
+def grid(runs: Runs) -> dict[str, Run]:
+    """Return the runs whose weights are among those off the path; they fill a grid."""
+    off_path = [_weights(run) for run in runs.values() if not _on_path(run)]
+    columns, rows = (set(weights) for weights in zip(*off_path, strict=True))
+    found = {}
+    for name, run in runs.items():
+        alpha, gamma = _weights(run)
+        if alpha in columns and gamma in rows:
+            found[name] = run
+    return found
+
+
+def _grid_map(runs: Runs) -> Map:
+    """Return the loss at the end over both weights; SGD's is in the middle."""
+    fields = "projection.dom", "projection.bulk"
+    runs = grid(runs)
+    ratios = phase.diagram(runs, *fields, phase.ratio_in("interpolated"))
+    diverged = phase.diagram(runs, *fields, phase.diverged_in("interpolated"))
+    (first, *_) = runs.values()
+    plain = mean([one.ratio for one in ends(first, "plain")])
+    return Map(
+        "Weights of both parts",
+        Axis("α, of the dominant part", ratios.x),
+        Axis("γ, of the bulk", ratios.y, "log"),
+        phase.matrix(ratios),
+        "L_end / L_sw",
+        z_log=True,
+        center=plain,
+        marks=[Mark("diverged", phase.matrix(diverged) >= 0.5)],
+        caption=f"SGD, α = γ = 1, ends at {plain:.3f}, where both hues meet.",
+    )
+
+
+def _plots(runs: Runs) -> list[Panel]:
     path = sorted(filter(_on_path, runs.values()), key=lambda run: _weights(run)[1])
     curves = [
         curve._replace(name=f"s = {_weights(run)[1]:g}", role="")
@@ -92,11 +126,14 @@ def _plots(runs: Runs) -> list[Plot]:
         if curve.role == "interpolated"
     ]
     levels = switches(path[0])
-    return [
+    found: list[Panel] = [
         Plot(
             "From Dom to Bulk", "step", "full training loss", curves, levels, log_y=True
         )
     ]
+    if len(path) < len(runs):
+        found.append(_grid_map(runs))
+    return found
 
 
 EXPERIMENTS = (

@@ -106,8 +106,11 @@ def _stepper(
 def _product(config: ml_collections.ConfigDict, task: Task) -> Callable[[int], Any]:
     """Return so many products with the curvature that is tracked."""
     curvature = optimizers.tracked_curvature(config, task)
-    params = task.init(jax.random.key(config.seed))
-    data = optimizers.curvature_data(config, task, task.train)
+    state = jax.jit(programs(config, task).initial_state)()
+    params = state.params
+    data = optimizers.tracked_data(
+        config, task, task.train, None, None, state.opt_state
+    )
 
     @jax.jit
     def apply(params: Any, data: Any, num: Any) -> Any:
