@@ -31,20 +31,27 @@ def get_config() -> ml_collections.ConfigDict:
 
 Fields = dict[str, tuple[Any, ...]]
 
-OPTIMIZERS: list[Fields] = [
-    {"optimizer.name": ("sgd",), "optimizer.learning_rate": (0.03, 0.1, 0.3)},
-    {
-        "optimizer.name": ("sgd",),
-        "optimizer.sam_rho": (0.05,),
-        "optimizer.learning_rate": (0.03, 0.1, 0.3),
-    },
-    {"optimizer.name": ("adam",), "optimizer.learning_rate": (3e-4, 1e-3, 3e-3)},
-    {
+
+def of_both(of_sgd: tuple[float, ...], of_adam: tuple[float, ...]) -> list[Fields]:
+    """Return SGD and Adam with learning rates."""
+    return [
+        {"optimizer.name": ("sgd",), "optimizer.learning_rate": of_sgd},
+        {"optimizer.name": ("adam",), "optimizer.learning_rate": of_adam},
+    ]
+
+
+def with_rates(of_sgd: tuple[float, ...], of_adam: tuple[float, ...]) -> list[Fields]:
+    """Return all optimizers; SAM is around SGD, at its rates."""
+    sgd, adam = of_both(of_sgd, of_adam)
+    muon: Fields = {
         "optimizer.name": ("muon",),
         "optimizer.momentum": (0.95,),
         "optimizer.learning_rate": (1e-3, 3e-3, 1e-2),
-    },
-]
+    }
+    return [sgd, {**sgd, "optimizer.sam_rho": (0.05,)}, adam, muon]
+
+
+OPTIMIZERS = with_rates((0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3))
 
 
 def grid_of(
@@ -66,8 +73,11 @@ def grid_of(
     return grids
 
 
+WEIGHTS = [((0.0, 0.5, 1.0), (1.0, 2.0, 4.0, 8.0))]
+
+
 def get_grid() -> list[Fields]:
-    return grid_of(OPTIMIZERS, [((0.0, 0.5, 1.0), (1.0, 2.0, 4.0, 8.0))])
+    return grid_of(OPTIMIZERS, WEIGHTS)
 
 
 FEW_WEIGHTS = [((0.0,), (1.0, 4.0)), ((1.0,), (2.0, 4.0))]

@@ -12,7 +12,7 @@ from experiments.reproduction.experiment import (
     PARTLY,
     REPRODUCED,
 )
-from experiments.reproduction.sharp_flat import diagrams, pays, unit_costs
+from experiments.reproduction.sharp_flat import bases, diagrams, pays, unit_costs
 from tests.experiments.made_up import make_run, verdicts_of
 
 EXPERIMENTS = {one.name: one for one in sharp_flat.EXPERIMENTS}
@@ -204,6 +204,49 @@ def test_what_pays_in_steps_need_not_pay_in_time():
     assert found == {"P2 steps": REPRODUCED, "P2 time": NOT_REPRODUCED}
     runs["bulk"] = priced("sgd", "interpolated", 20, products_each=0.01, bulk=4.0)
     assert verdicts_of(experiment, runs)["P2 time"] == REPRODUCED
+
+
+def on_basis(halves_each, products_each=0.1, slow=0.01, **subspace):
+    """An interpolated run with a basis, whose products take `slow` seconds."""
+    run = priced("sgd", "interpolated", halves_each, products_each, bulk=4.0)
+    config = {**run.config, "task": {"num_train": 5000}}
+    config["subspace"] = {"curvature": "hessian", "num_examples": 0, **subspace}
+    costs = run.lines[-1] | {"seconds/product": slow}
+    return run._replace(config=config, lines=[*run.lines[:-1], costs])
+
+
+def test_bases_at_equal_time():
+    experiment = EXPERIMENTS["cheaper_bases"]
+    runs = {
+        "plain": priced("sgd", "plain", 170),
+        "all": on_basis(100),
+        "slow": on_basis(120),
+        "few": on_basis(100, slow=0.001, num_examples=200),
+        "updates": on_basis(100, slow=0.0001, curvature="updates", window=50),
+    }
+    assert bases.time_of(runs) == pytest.approx(1.0)  # 1,000 steps of a millisecond
+    # 200 plain steps, n of 3 ms, and a tenth of a product of 10 ms each step: 0.2 +
+    # 0.003 n + 0.001 (200 + n) = 1, n = 150; after 350 steps it has 2^-3.5.
+    assert bases.loss_at(runs["all"], 1.0) == pytest.approx(2**-3.5, rel=1e-3)
+    found = bases.best(runs)
+    assert list(found) == [
+        "Hessian, 5,000 examples",
+        "Hessian, 200 examples",
+        "the last 50 updates",
+    ]
+    assert found["Hessian, 5,000 examples"].run is runs["all"]
+    assert verdicts_of(experiment, runs) == {"P2 bases": REPRODUCED}
+    del runs["updates"]
+    runs["few"] = on_basis(200, slow=0.001, num_examples=200)
+    assert verdicts_of(experiment, runs) == {"P2 bases": NOT_REPRODUCED}
+
+
+def test_a_run_that_diverged_has_no_loss_at_a_later_time():
+    run = on_basis(100)
+    status = {**run.status, "branches": {"interpolated": {"status": "diverged"}}}
+    run = run._replace(status=status)
+    assert bases.loss_at(run, 1.0) < 1  # not yet
+    assert bases.loss_at(run, 100.0) == math.inf
 
 
 # Curvature.

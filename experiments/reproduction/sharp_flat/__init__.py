@@ -6,6 +6,7 @@ settings and what the claims are held to are ours.
 
 from experiments.reproduction.experiment import Experiment
 from experiments.reproduction.sharp_flat import (
+    bases,
     curvature,
     edges,
     interpolation,
@@ -21,4 +22,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *interpolation.EXPERIMENTS,
     *curvature.EXPERIMENTS,
     *pays.EXPERIMENTS,
+    *bases.EXPERIMENTS,
 )

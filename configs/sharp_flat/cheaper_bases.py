@@ -1,0 +1,56 @@
+"""P2, ours: cheaper bases at equal time.
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/cheaper_bases
+
+The MLP of figure 1, SGD at 0.1, plain and from step 200 on with the dominant part of
+its updates left out and the bulk weighed by 1 or 4. The basis is that of the Hessian on
+all examples, on a fifth and on a twenty-fifth of them, of the Gauss-Newton matrix, of
+the Hessian without what couples its layers, or of the latest 50 updates, which costs no
+product with a Hessian. Losses are compared at the time at which plain SGD has done all
+its steps.
+"""
+
+import ml_collections
+
+from configs.sharp_flat import time_to_loss
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = time_to_loss.get_config()
+    config.title = "Cheaper bases: MLP on MNIST-5k"
+    config.optimizer.learning_rate = 0.1
+    return config
+
+
+def _grid(fifth: int, few: int) -> list[time_to_loss.Fields]:
+    """Return SGD, and the bases on all examples, on a fifth, and on a few."""
+    plain: time_to_loss.Fields = {"modes": (("plain",),)}
+    weights: time_to_loss.Fields = {
+        "modes": (("interpolated",),),
+        "projection.dom": (0.0,),
+        "projection.bulk": (1.0, 4.0),
+    }
+    others = ("gauss_newton", "layers")
+    return [
+        plain,
+        {**weights, "subspace.num_examples": (0, fifth, few)},
+        {
+            **weights,
+            "subspace.num_examples": (fifth,),
+            "subspace.curvature": others,
+        },
+        {
+            **weights,
+            "subspace.num_examples": (fifth,),
+            "subspace.curvature": ("updates",),
+            "subspace.refresh_every": (50,),
+        },
+    ]
+
+
+def get_grid() -> list[time_to_loss.Fields]:
+    return _grid(1000, 200)
+
+
+SCALES = {"cpu": {"steps": 2000}, "ci": time_to_loss.SCALES["ci"]}
+GRIDS = {"ci": _grid(60, 30)}

@@ -1,0 +1,49 @@
+"""P2, ours: does it pay, on the CNN? Time to a loss on CIFAR10-5k.
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/time_to_loss_cnn
+
+As time_to_loss.py with the CNN of figure 1, each optimizer with its own learning rates.
+"""
+
+import ml_collections
+
+from configs.sharp_flat import time_to_loss
+from configs.tiny_subspaces import cnn_cifar10, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = time_to_loss.get_config()
+    config.title = "Does it pay? CNN on CIFAR10-5k"
+    cnn_cifar10.set_task(config)
+    return config
+
+
+OPTIMIZERS = time_to_loss.with_rates((0.01, 0.03, 0.1), (3e-4, 1e-3, 3e-3))
+
+
+def get_grid() -> list[time_to_loss.Fields]:
+    return time_to_loss.grid_of(OPTIMIZERS, time_to_loss.WEIGHTS)
+
+
+# SGD and Adam, five runs a rate: the budget is ten runs an optimizer.
+SCALES = {
+    "cpu": {
+        "task.num_train": 1000,
+        "steps": 600,
+        "switch.step": 100,
+        "subspace.num_examples": 100,
+        "subspace.min_interval": 20,
+        "checkpoint_every": 600,
+    },
+    "ci": {
+        **small.CNN_AT_ONCE,
+        "switch.step": 20,
+        "subspace.num_examples": 60,
+    },
+}
+GRIDS = {
+    "cpu": time_to_loss.grid_of(
+        time_to_loss.of_both((0.03, 0.1), (1e-3, 3e-3)), time_to_loss.FEW_WEIGHTS
+    ),
+    "ci": time_to_loss.GRIDS["ci"],
+}

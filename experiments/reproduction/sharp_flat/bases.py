@@ -1,0 +1,157 @@
+"""Which basis is worth its price? Interpolated updates with several, at equal time."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_most
+from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.sharp_flat import pays, unit_costs
+
+CHEAPER = Claim(
+    "P2 bases",
+    "ours",
+    "At equal time a cheaper basis serves better than the Hessian's on all examples.",
+)
+
+_MATRICES = {
+    "hessian": "Hessian",
+    "gauss_newton": "Gauss-Newton",
+    "layers": "Hessian, layer by layer",
+}
+
+
+def basis(run: Run) -> str:
+    """Return what a run's basis is of, in words."""
+    subspace, num_train = run.config["subspace"], run.config["task"]["num_train"]
+    if subspace["curvature"] == "updates":
+        return f"the last {subspace['window']} updates"
+    count = subspace["num_examples"]
+    examples = f"{count or num_train:,} examples"
+    return f"{_MATRICES[subspace['curvature']]}, {examples}"
+
+
+def is_reference(run: Run) -> bool:
+    """Return whether a run's basis is that of the Hessian on all examples."""
+    subspace = run.config["subspace"]
+    return subspace["curvature"] == "hessian" and not subspace["num_examples"]
+
+
+def clock(run: Run) -> tuple[list[float], list[float]]:
+    """Return the seconds and the full losses of a run's lines, as `pays.price` counts.
+
+    The run's own clock also sees what it logs.
+    """
+    times, losses = [], []
+    for line in pays.lines_of(run):
+        products = line["cost/matvecs"] if pays.mode(run) != "plain" else 0.0
+        times.append(pays.seconds(run, line["step"], products))
+        losses.append(line["loss/full"])
+    return times, losses
+
+
+def loss_at(run: Run, time: float) -> float:
+    """Return the full loss after so many seconds; infinite if the run had diverged.
+
+    Between two lines its logarithm is taken as linear; after the last one it stays.
+    """
+    times, losses = clock(run)
+    statuses = run.status.get("branches", {}).values()
+    diverged = any(one["status"] == "diverged" for one in statuses)
+    if not all(map(math.isfinite, losses)) or (diverged and times[-1] < time):
+        return math.inf
+    return float(np.exp(np.interp(time, times, np.log(losses))))
+
+
+class Best(NamedTuple):
+    """The run of a basis with the lowest loss at the time, and that loss."""
+
+    run: Run
+    loss: float
+
+
+def plain_runs(runs: Runs) -> list[Run]:
+    """Return those of plain SGD."""
+    return [run for run in runs.values() if pays.mode(run) == "plain"]
+
+
+def time_of(runs: Runs) -> float:
+    """Return the seconds that plain SGD takes for all its steps."""
+    return min(clock(run)[0][-1] for run in plain_runs(runs))
+
+
+def best(runs: Runs) -> dict[str, Best]:
+    """Return each basis' best run at the time of plain SGD's end."""
+    time = time_of(runs)
+    found: dict[str, Best] = {}
+    for run in runs.values():
+        if pays.mode(run) == "plain":
+            continue
+        one = Best(run, loss_at(run, time))
+        if basis(run) not in found or one.loss < found[basis(run)].loss:
+            found[basis(run)] = one
+    return found
+
+
+def _judge(runs: Runs) -> list[Criterion]:
+    time, found = time_of(runs), best(runs)
+    plain = min(loss_at(run, time) for run in plain_runs(runs))
+    reference = [one.loss for one in found.values() if is_reference(one.run)]
+    others = [one.loss for one in found.values() if not is_reference(one.run)]
+    criteria = [
+        at_most(
+            CHEAPER.id,
+            "lowest loss with a cheaper basis over that with the Hessian's",
+            [min(others) / reference[0]] if reference and others else [],
+            1,
+        ),
+        Criterion(CHEAPER.id, "the time, in seconds", (time,), None),
+        Criterion(CHEAPER.id, "SGD: loss at that time", (plain,), None),
+    ]
+    for name, one in found.items():
+        lines, times = pays.lines_of(one.run), clock(one.run)[0]
+        reached = [line for line, at in zip(lines, times, strict=True) if at <= time]
+        note = (
+            f"{pays.setting(one.run)}; {reached[-1]['step']} steps and "
+            f"{reached[-1]['cost/matvecs']} products of "
+            f"{1e3 * pays.costs_of(one.run)['seconds/product']:.3g} ms by then"
+        )
+        text = f"{name}: loss at that time over SGD's"
+        criteria.append(Criterion(CHEAPER.id, text, (one.loss / plain,), None, note))
+    return criteria
+
+
+def _plots(runs: Runs) -> list[Plot]:
+    named = {"SGD": plain_runs(runs)[0]}
+    named |= {name: one.run for name, one in best(runs).items()}
+    curves = [
+        Curve(name, *clock(run), "plain" if name == "SGD" else "")
+        for name, run in named.items()
+    ]
+    time = [Level("SGD's end", time_of(runs), vertical=True)]
+    caption = "Seconds of steps and products by themselves, each basis at its best."
+    return [
+        Plot(
+            "At equal time",
+            "seconds",
+            "full training loss",
+            curves,
+            time,
+            log_y=True,
+            caption=caption,
+        )
+    ]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "cheaper_bases",
+        "Which basis is worth its price?",
+        (CHEAPER,),
+        _judge,
+        _plots,
+        unit_costs.train_and_time,
+    ),
+)
