@@ -65,8 +65,8 @@ def get_grid() -> list[dict[str, tuple]]:
 SCALES = {
     "cpu": {
         "task.num_train": 500,
-        "steps": 3000,
-        "switch.step": 1500,
+        "steps": 2400,
+        "switch.step": 1200,
         "subspace.min_interval": 100,
     },
     "ci": {**small.MLP_BY_RULE, "seeds": 2},

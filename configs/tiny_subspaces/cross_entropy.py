@@ -30,7 +30,7 @@ SCALES = {
         "seeds": 1,
         "steps": 6000,
         "switch.step": 3000,
-        "subspace.num_examples": 1000,
+        "subspace.num_examples": 500,
         "subspace.min_interval": 50,
     },
     "ci": small.MLP_BY_RULE,

@@ -24,10 +24,10 @@ SCALES = {
     "cpu": {
         "seeds": 1,
         "task.num_train": 100,
-        "steps": 200,
-        "subspace.refresh_every": 50,
+        "steps": 120,
+        "subspace.refresh_every": 40,
         "log_every": 5,
-        "checkpoint_every": 200,
+        "checkpoint_every": 120,
     },
     "ci": {**small.TRANSFORMER_AT_ONCE, "log_every": 1},
 }

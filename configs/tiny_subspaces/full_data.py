@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES = {
-    "cpu": {"steps": 8000, "subspace.num_examples": 2000, "log_every": 100},
+    "cpu": {"steps": 7000, "subspace.num_examples": 1000, "log_every": 100},
     "ci": {
         **small.MLP,
         "task.streamed": True,

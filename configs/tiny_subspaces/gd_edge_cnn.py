@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
 SCALES = {
     "cpu": {
         "seeds": 1,
-        "task.num_train": 250,
+        "task.num_train": 100,
         "steps": 1000,
         "subspace.refresh_every": 20,
         "log_every": 20,

@@ -29,6 +29,7 @@ _ADAM = {"optimizer.name": ("adam",), "optimizer.learning_rate": (1e-3, 1e-4)}
 
 # For a scale that switches at a step.
 OPTIMIZERS = [_HEAVY_BALL, _ADAM]
+AT_ONE_RATE = [_HEAVY_BALL, {**_ADAM, "optimizer.learning_rate": (1e-3,)}]
 
 
 def get_grid() -> list[dict[str, tuple]]:

@@ -21,6 +21,6 @@ get_grid = momentum_adam.get_grid
 
 SCALES = {"cpu": cnn_cifar10.SHORT, "ci": small.CNN}
 GRIDS = {
-    "cpu": momentum_adam.OPTIMIZERS,
+    "cpu": momentum_adam.AT_ONE_RATE,
     "ci": momentum_adam.OPTIMIZERS[:1],
 }

@@ -22,6 +22,6 @@ get_grid = momentum_adam.get_grid
 
 SCALES = {"cpu": transformer_sst2.SHORT, "ci": small.TRANSFORMER}
 GRIDS = {
-    "cpu": momentum_adam.OPTIMIZERS,
+    "cpu": momentum_adam.AT_ONE_RATE,
     "ci": momentum_adam.OPTIMIZERS[:1],
 }

@@ -21,15 +21,15 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-# A fifth of the images, aligned or not.
+# A tenth of the images, aligned or not.
 SCALES = {
     "cpu": {
         "seeds": 1,
-        "task.num_train": 1000,
+        "task.num_train": 500,
         "subspace.num_examples": 250,
         "subspace.refresh_every": 50,
-        "steps": 4500,
-        "noise_free_steps": (3000, 3500),
+        "steps": 3000,
+        "noise_free_steps": (2000, 2250),
         "log_every": 50,
         "checkpoint_every": 500,
     },

@@ -28,7 +28,12 @@ def get_grid() -> dict[str, tuple]:
 
 # In so many steps SAM of radius 0.1 does not meet the rule: its average reaches 0.85.
 SCALES = {
-    "cpu": {"seeds": 1, "steps": 6000, "switch.step": 3500},
+    "cpu": {
+        "seeds": 1,
+        "steps": 5000,
+        "switch.step": 3000,
+        "subspace.num_examples": 1000,
+    },
     "ci": small.MLP_BY_RULE,
 }
 GRIDS = {"ci": {"optimizer.sam_rho": (0.1,)}}

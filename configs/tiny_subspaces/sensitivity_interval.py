@@ -38,14 +38,14 @@ def get_grid() -> dict[str, tuple]:
 CPU = {
     "task.num_train": 1000,
     "task.hidden_sizes": (64, 64),
-    "steps": 3000,
-    "switch.step": 1500,
+    "steps": 2400,
+    "switch.step": 1200,
     "measure.exact": 4,
 }
 CI = {**small.MLP, "seeds": 2, "switch.step": 30}
 
 SCALES = {"cpu": CPU, "ci": CI}
 GRIDS = {
-    "cpu": {"subspace.refresh_every": (10, 100, 1000)},
+    "cpu": {"subspace.refresh_every": (20, 100, 1000)},
     "ci": {"subspace.refresh_every": (5, 30)},
 }

@@ -41,8 +41,8 @@ SCALES = {
     "cpu": {
         **sensitivity_interval.CPU,
         "seeds": 1,
-        "steps": 1500,
-        "switch.step": 750,
+        "steps": 1200,
+        "switch.step": 600,
         "task.num_train": 500,
     },
     "ci": sensitivity_interval.CI,

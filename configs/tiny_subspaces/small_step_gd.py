@@ -27,4 +27,4 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-SCALES = {"cpu": {"seeds": 1, "steps": 5000}, "ci": small.MLP}
+SCALES = {"cpu": {"seeds": 1, "steps": 3000}, "ci": small.MLP}

@@ -64,8 +64,8 @@ SCALES = {
 SHORT = {
     **SCALES["cpu"],
     "seeds": 1,
-    "steps": 400,
-    "switch.step": 200,
+    "steps": 300,
+    "switch.step": 150,
     "task.num_train": 200,
     "subspace.num_examples": 50,
 }
