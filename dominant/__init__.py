@@ -21,6 +21,7 @@ from dominant.curvature_transforms import in_batches as in_batches
 from dominant.curvature_transforms import in_dtype as in_dtype
 from dominant.curvature_transforms import preconditioned as preconditioned
 from dominant.curvature_transforms import restrict as restrict
+from dominant.curvature_transforms import row_of as row_of
 from dominant.density import Quadrature as Quadrature
 from dominant.density import smoothed_density as smoothed_density
 from dominant.density import spectral_density as spectral_density

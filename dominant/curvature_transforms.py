@@ -197,6 +197,48 @@ def restrict(curvature: Curvature, select: Select) -> Curvature:
     return _Curvature(restricted, block_of)
 
 
+def row_of(curvature: Curvature, index: Any) -> Curvature:
+    """Return the diagonal block of one index along the leading axis of all leaves.
+
+    Where a layer's leaves are [K, ...], one row a neuron, it is one neuron's block;
+    vectors are shaped like the rows. `jax.vmap` over the index takes the blocks of all
+    neurons at once. Leaves without that axis are left out first: `row_of(restrict(C,
+    select), i)`. A product costs what one with the whole curvature does.
+
+    Args:
+      curvature: the whole, or a block of it.
+      index: an integer, traced or not.
+
+    Raises (in the curvature and in `domain`):
+      ValueError: if the leaves' leading axes differ, or one has none.
+    """
+
+    def rows(params: Params) -> Params:
+        whole = domain(curvature, params)
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(whole)}
+        if len(lengths) > 1 or () in lengths:
+            raise ValueError(
+                "row_of needs leaves that share a leading axis, got leading sizes "
+                f"{sorted(lengths)}; leave others out with `restrict`."
+            )
+        return pytrees.row(whole, index)
+
+    def of_row(params: Params, data: Data) -> Matvec:
+        row = rows(params)
+        matvec = curvature(params, data)
+        zeros = jax.tree.map(jnp.zeros_like, pytrees.wide(domain(curvature, params)))
+
+        def product(v: Params) -> Params:
+            pytrees.require_same_structure(
+                v, row, "the vector", "the row, `domain(curvature, params)`"
+            )
+            return pytrees.row(matvec(pytrees.with_row(zeros, index, v)), index)
+
+        return product
+
+    return _Curvature(of_row, rows)
+
+
 def block_diagonal(curvature: Curvature, block_of: BlockOf) -> Curvature:
     """Return the curvature without what couples its blocks: blockdiag(C_1, .., C_m).
 
