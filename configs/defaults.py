@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     # them; the others have to leave them alone.
     config.task = ml_collections.ConfigDict()
     # "digits", "mnist", "fashion_mnist", "cifar10" (images); "sst2" (sentences);
-    # "tiny_shakespeare" (characters).
+    # "tiny_shakespeare" (characters); two mixtures, below.
     config.task.dataset = "digits"
     # The first so many training examples, 0: all; they make up the training loss.
     config.task.num_train = 1500
@@ -57,12 +57,24 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.channels = placeholder(tuple)
     # Of transformer and gpt the embedding's dimension; a factor on all layers of vgg11.
     config.task.width = placeholder(float)
-    # Of transformer and gpt; the hidden units and the pooling ("tokens" or "all") of
-    # transformer alone.
+    # Of transformer and gpt; the hidden units (of two_layer, too) and the pooling
+    # ("tokens" or "all") of transformer alone.
     config.task.num_layers = placeholder(int)
     config.task.num_heads = placeholder(int)
     config.task.num_hidden = placeholder(int)
     config.task.pool = placeholder(str)
+    # "gaussian_mixture" and "xor_mixture" (vectors, for the models "linear" and
+    # "two_layer"): dimension, signal-to-noise ratio, components, their means
+    # ("orthonormal" or "general"), examples of the test set; and whether each step
+    # draws fresh examples, batch_size of them: num_train is then for full passes alone.
+    config.task.dimension = placeholder(int)
+    config.task.snr = placeholder(float)
+    config.task.num_components = placeholder(int)
+    config.task.means = placeholder(str)
+    config.task.num_test = placeholder(int)
+    config.task.fresh = False
+    # Adds ridge |theta|^2 / 2 to the loss, and so to its curvature.
+    config.task.ridge = 0.0
     # "half_squared_error" (half the sum over outputs), "cross_entropy", "log_cosh".
     config.task.loss = "half_squared_error"
 
@@ -187,6 +199,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.exact = 0
     config.measure.effective_sharpness = 0
     config.measure.bulk_sharpness = 0
+    config.measure.blocks = 0
+    config.measure.components = 0
+
+    # Of measure.blocks: which of the task's blocks, all of them for (); of which
+    # matrices, and on which examples; eigenvalues beyond the expected outliers.
+    config.blocks = ml_collections.ConfigDict()
+    config.blocks.names = ()
+    config.blocks.matrices = ("hessian", "second_moment")
+    config.blocks.splits = ("test", "train")
+    config.blocks.num_more = 0
 
     # Where logged lines go besides metrics.jsonl (docs/logging.md): event files for
     # TensorBoard, and Weights & Biases, offline unless WANDB_MODE says otherwise.

@@ -178,7 +178,7 @@ def append_metrics(workdir: Location, line: Mapping[str, Any]) -> None:
     Args:
       workdir: the run's folder.
       line: names like "loss/full" to a number, a string, a truth value, None, or a
-        short list of these; an array with at most one axis counts as such. Numbers are
+        short list of these, or of such lists; an array counts as such. Numbers are
         written exactly.
 
     Raises:
@@ -193,12 +193,17 @@ def _metric(name: str, value: Any) -> Any:
     """Return a metric as a JSON value, or say why it is none."""
     if hasattr(value, "tolist"):
         value = np.asarray(value).tolist()
-    items = value if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(item, bool | int | float | str | None) for item in items):
+    if not _is_plain(value):
         raise TypeError(
             f"metric {name!r} must be a scalar, a string or a list; got {value!r}"
         )
     return json_values.encode(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | None)
 
 
 def metrics_offset(workdir: Location) -> int:

@@ -74,18 +74,26 @@ def opened(config: ml_collections.ConfigDict, workdir: Path) -> Iterator[Write]:
 
 
 def scalars(line: Line) -> dict[str, float]:
-    """Return a line's metrics by name; those of a vector as name/01, name/02, ..."""
+    """Return a line's metrics by name; those of a vector as name/01, name/02, ...
+
+    Those of a matrix are name/01/01, ...
+    """
     numbers: dict[str, float] = {}
     for name, value in line.items():
         values = value.tolist() if hasattr(value, "tolist") else value
         if name in _NOT_METRICS or values is None or isinstance(values, str):
             continue
-        if isinstance(values, list | tuple):
-            width = len(str(len(values)))
-            for index, item in enumerate(values, 1):
-                numbers[f"{name}/{index:0{width}d}"] = float(item)
-        else:
-            numbers[name] = float(values)
+        numbers |= _numbered(name, values)
+    return numbers
+
+
+def _numbered(name: str, values: Any) -> dict[str, float]:
+    if not isinstance(values, list | tuple):
+        return {name: float(values)}
+    width = len(str(len(values)))
+    numbers: dict[str, float] = {}
+    for index, item in enumerate(values, 1):
+        numbers |= _numbered(f"{name}/{index:0{width}d}", item)
     return numbers
 
 

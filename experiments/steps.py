@@ -246,7 +246,8 @@ def next_batch(
 ) -> Any:
     """Return the step's examples; the state's order is this epoch's."""
     if task.sample is not None:
-        return task.sample(_key(state, _SAMPLE_STREAM, state.step))
+        key = _key(state, _SAMPLE_STREAM, state.step)
+        return task.sample(key, config.batch_size)
     if not has_epochs(config, task):
         return train
     position = state.step % (task.num_train // config.batch_size)

@@ -1,13 +1,17 @@
 """Tasks: what is trained on what, as pure functions and arrays."""
 
+import functools
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
-from experiments import data, losses, models
+from experiments import blocks, data, losses, models
+from experiments.blocks import Block
 from experiments.data import Source, Splits
 from experiments.names import lookup
 
@@ -24,7 +28,10 @@ class Task(NamedTuple):
     source: where all of the training examples are read from, if they are not in device
       memory; `train` then holds the first few.
     accuracy_fn: `(outputs, data) -> scalar` in [0, 1], or None.
-    sample: `key -> data`, fresh examples for each step, or None: batches of `train`.
+    sample: `(key, count) -> data`, fresh examples for each step, or None: batches of
+      `train`.
+    blocks: parts of the params with a curvature of their own, by name.
+    mixture: what the examples were drawn from, where it is one.
 
     A network that keeps statistics (BatchNorm) has them as its model state; all else
     has (). The functions above are those in evaluation mode, at the initial statistics.
@@ -42,7 +49,9 @@ class Task(NamedTuple):
     test: Any
     source: Source | None = None
     accuracy_fn: Callable[[Any, Any], jax.Array] | None = None
-    sample: Callable[[jax.Array], Any] | None = None
+    sample: Callable[[jax.Array, int], Any] | None = None
+    blocks: Mapping[str, Block] = types.MappingProxyType({})
+    mixture: data.Mixture | None = None
     model_state: Any = ()
     bind: Callable[[Any], "Task"] | None = None
     training_loss_fn: Callable[[Any, Any, Any], tuple[jax.Array, Any]] | None = None
@@ -66,6 +75,10 @@ class Task(NamedTuple):
         if self.training_loss_fn is None:
             return self.loss_fn(params, batch), model_state
         return self.training_loss_fn(params, model_state, batch)
+
+    def data_loss_fn(self, params: Any, data: Any) -> jax.Array:
+        """Return the loss of the outputs alone: `loss_fn` without a ridge."""
+        return self.output_loss_fn(self.predict_fn(params, data), data)
 
     @property
     def num_train(self) -> int:
@@ -120,6 +133,15 @@ def _gpt(splits: Splits, **options: Any) -> Any:
     return models.gpt(splits.vocabulary_size, max_length=length, **options)
 
 
+def _linear(splits: Splits) -> Any:
+    return models.linear(splits.train["inputs"].shape[1], splits.num_classes)
+
+
+def _two_layer(splits: Splits, *, num_hidden: int = 20) -> Any:
+    num_inputs = splits.train["inputs"].shape[1]
+    return models.two_layer(num_inputs, num_hidden, splits.num_classes)
+
+
 def _with_whole_width(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with a width that is an integer, where there is one."""
     return {k: int(v) if k == "width" else v for k, v in options.items()}
@@ -133,11 +155,22 @@ MODELS: Mapping[str, _Recipe] = {
     "resnet8": _Recipe(_resnet8, ("channels", "init")),
     "transformer": _Recipe(_transformer, (*_BLOCKS, "num_hidden", "pool")),
     "gpt": _Recipe(_gpt, _BLOCKS),
+    "linear": _Recipe(_linear, ()),
+    "two_layer": _Recipe(_two_layer, ("num_hidden",)),
 }
 
-_OF_DATA = ("standardize", "vocabulary", "vocabulary_size", "context")
-# Which data suit which model: images, sentences or characters.
-_SUITS = {"transformer": ("sst2",), "gpt": ("tiny_shakespeare",)}
+_OF_DATA = (
+    *("standardize", "vocabulary", "vocabulary_size", "context"),
+    *("dimension", "snr", "num_components", "means", "num_test"),
+)
+_MIXTURES = ("gaussian_mixture", "xor_mixture")
+# Which data suit which model: images, sentences, characters or vectors.
+_SUITS = {
+    "transformer": ("sst2",),
+    "gpt": ("tiny_shakespeare",),
+    "linear": _MIXTURES,
+    "two_layer": _MIXTURES,
+}
 
 
 def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
@@ -155,6 +188,7 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     recipe = lookup("task.model", config.model, MODELS)
     output_loss_fn = lookup("task.loss", config.loss, losses.OUTPUT_LOSSES)
     _check_suits(config)
+    _check_mixture(config)
     owned = {name for other in MODELS.values() for name in other.reads}
     for name in sorted(owned - set(recipe.reads)):
         if config[name] is not None:
@@ -177,8 +211,15 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     def predict_fn(params: Any, data: Any) -> jax.Array:
         return model.apply(params, _inputs(data))
 
-    task = _task(model.init, predict_fn, output_loss_fn, train, test)
-    return task._replace(source=source)
+    task = _task(
+        model.init, predict_fn, output_loss_fn, train, test, ridge=config.ridge
+    )
+    return task._replace(
+        source=source,
+        sample=_sampler(config, splits.mixture),
+        blocks=blocks.of_model(config.model, splits.mixture, model.init),
+        mixture=splits.mixture,
+    )
 
 
 def _check_suits(config: ml_collections.ConfigDict) -> None:
@@ -197,6 +238,26 @@ def _given(config: ml_collections.ConfigDict, names: Iterable[str]) -> dict[str,
     return {name: config[name] for name in names if config[name] is not None}
 
 
+def _sampler(
+    config: ml_collections.ConfigDict, mixture: data.Mixture | None
+) -> Callable | None:
+    if mixture is None or not config.fresh:
+        return None
+    return functools.partial(data.draw, mixture)
+
+
+def _check_mixture(config: ml_collections.ConfigDict) -> None:
+    if config.ridge < 0:
+        raise ValueError(f"task.ridge must be at least 0, got {config.ridge}.")
+    if config.fresh and config.dataset not in _MIXTURES:
+        raise ValueError(
+            "task.fresh draws examples from a mixture, not from the data set "
+            f"{config.dataset!r}."
+        )
+    if config.ridge and config.model == "resnet8":
+        raise ValueError("task.ridge has no effect with model 'resnet8'.")
+
+
 def _inputs(data: Any) -> Any:
     """Return what a model takes: the inputs, with the mask where there is one."""
     if "mask" in data:
@@ -210,9 +271,13 @@ def _task(
     output_loss_fn: Callable,
     train: Any,
     test: Any,
+    ridge: float = 0.0,
 ) -> Task:
     def loss_fn(params: Any, data: Any) -> jax.Array:
-        return output_loss_fn(predict_fn(params, data), data)
+        loss = output_loss_fn(predict_fn(params, data), data)
+        if not ridge:
+            return loss
+        return loss + 0.5 * ridge * optax.tree.norm(params, squared=True)
 
     return Task(
         init=init,

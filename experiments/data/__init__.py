@@ -9,10 +9,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.data import images, streaming, text
+from experiments.data import images, mixtures, streaming, text
+from experiments.data.mixtures import draw as draw
 from experiments.data.prepared import Folder
 from experiments.data.prepared import MissingDatasetError as MissingDatasetError
 from experiments.data.splits import Data as Data
+from experiments.data.splits import Mixture as Mixture
 from experiments.data.splits import Splits as Splits
 from experiments.data.streaming import Source as Source
 
@@ -21,6 +23,8 @@ _STANDARDIZED = {"cifar10": True, "fashion_mnist": False, "mnist": False}
 
 _LOADERS: Mapping[str, Callable[..., Splits]] = {
     "digits": images.load_digits,
+    "gaussian_mixture": mixtures.load_gaussian_mixture,
+    "xor_mixture": mixtures.load_xor_mixture,
     "sst2": text.load_sst2,
     "tiny_shakespeare": text.load_tiny_shakespeare,
     **{
@@ -53,8 +57,10 @@ def load(
     - `"tiny_shakespeare"`: windows of characters, and for each the character that
       follows; the test examples are from the validation split. Option `context`: see
       `text.load_tiny_shakespeare`.
+    - `"gaussian_mixture"`, `"xor_mixture"`: synthetic, inputs [N, d]; options
+      `dimension`, `snr`, `num_components`, `means`, `num_test`: see `mixtures`.
 
-    All but the first come from TensorFlow Datasets. *Standardized*: see
+    All but digits and mixtures come from TensorFlow Datasets. *Standardized*: see
     `images.load_prepared`.
 
     The examples keep the order of their source. That of TensorFlow Datasets is its own

@@ -13,17 +13,31 @@ float32, 1 for a token and 0 for padding.
 """
 
 
+class Mixture(NamedTuple):
+    """A Gaussian mixture, from which fresh examples can be drawn (`mixtures.draw`).
+
+    means: [components, d]. labels: [components] int32, the class of each. snr: the
+    noise has variance 1 / snr in each coordinate.
+    """
+
+    means: np.ndarray
+    labels: np.ndarray
+    snr: float
+
+
 class Splits(NamedTuple):
     """The examples to train on, those held out, and what a model's ends depend on.
 
     num_classes: labels are in 0 .. num_classes - 1.
     vocabulary: where inputs are tokens, what each id stands for; else empty.
+    mixture: where the examples were drawn from one.
     """
 
     train: Data
     test: Data
     num_classes: int
     vocabulary: tuple[str, ...] = ()
+    mixture: Mixture | None = None
 
     @property
     def vocabulary_size(self) -> int:

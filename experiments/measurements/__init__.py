@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments.measurements import curvature, energy, stability, training
+from experiments.measurements import blocks, curvature, energy, stability, training
 from experiments.measurements.record import Metrics as Metrics
 from experiments.measurements.record import Record as Record
 from experiments.measurements.record import Setting as Setting
@@ -56,6 +56,8 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "density": Measurement(
         energy.density, f"{3 * energy.DENSITY_PROBES * energy.DENSITY_STEPS}"
     ),
+    "blocks": Measurement(blocks.blocks, "of each block 2 k to 10 k, twice"),
+    "components": Measurement(blocks.components),
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
@@ -94,6 +96,10 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
         )
     if "held_out" in taken and task.test is None:
         raise ValueError("measure.held_out needs a test set, and this task has none.")
+    if "blocks" in taken:
+        blocks.check(config, task)
+    if "components" in taken and task.mixture is None:
+        raise ValueError("measure.components is that of a mixture's components.")
     adam = config.optimizer.name in ("adam", "adamw")
     if "effective_sharpness" in taken and not adam:
         raise ValueError(

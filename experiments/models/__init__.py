@@ -7,6 +7,7 @@ Each function here returns a `Model`, or a `StatefulModel` where there is BatchN
 - `resnet8`: a residual network with BatchNorm.
 - `transformer_classifier`: an encoder that classifies sentences.
 - `gpt`: a decoder that predicts the next character.
+- `linear`, `two_layer`: without biases, for the theory of mixtures.
 
 All of them can be differentiated forward over reverse, which is what a product with the
 Hessian does. For a network of your own, `pure_model` and `pure_stateful_model` make the
@@ -29,3 +30,5 @@ from experiments.models.pure import pure_model as pure_model
 from experiments.models.pure import pure_stateful_model as pure_stateful_model
 from experiments.models.pure import split as split
 from experiments.models.residual import resnet8 as resnet8
+from experiments.models.shallow import linear as linear
+from experiments.models.shallow import two_layer as two_layer
