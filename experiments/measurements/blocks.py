@@ -42,8 +42,8 @@ def blocks(record: Record, setting: Setting) -> Metrics:
 
     - eigenvalues, the leading k + `blocks.num_more` of M_b, next_eigenvalue, and the
       largest residual over the first eigenvalue;
-    - norm |theta_b|, alignment |P_{E_k} theta_b| / |theta_b|, alignment_first with the first
-      eigenvector alone, and alignment_gradient, that of the full loss' gradient;
+    - norm |theta_b|, alignment |P_{E_k} theta_b| / |theta_b|, alignment_first with the
+      first eigenvector alone, and alignment_gradient, that of the full loss' gradient;
     - of rows in_span, |P_S u_i|^2 of each eigenvector, S the span of the mixture's
       means, and of the first row with_means, <u_i, mu_a>^2 / |mu_a|^2, [m, components];
     - overlap |U_H^T U_Gamma|_F^2 / k of both matrices' E_k.

@@ -23,7 +23,13 @@ from experiments.compilation import keep_compiled_programs
 from experiments.data import MissingDatasetError
 from experiments.names import lookup
 from experiments.records import ForeignWorkdirError
-from experiments.reproduction import reports, runner, sharp_flat, tiny_subspaces
+from experiments.reproduction import (
+    outlier_eigenspaces,
+    reports,
+    runner,
+    sharp_flat,
+    tiny_subspaces,
+)
 from experiments.reproduction.design import SCALE_NAMES, read_design
 from experiments.reproduction.experiment import Experiment
 from experiments.reproduction.outcome import Entry
@@ -31,6 +37,7 @@ from experiments.reproduction.outcome import Entry
 PAPERS: Mapping[str, ModuleType] = {
     "tiny_subspaces": tiny_subspaces,
     "sharp_flat": sharp_flat,
+    "outlier_eigenspaces": outlier_eigenspaces,
 }
 """Each has a TITLE and its EXPERIMENTS, in the order of the report."""
 

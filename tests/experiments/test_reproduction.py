@@ -48,7 +48,7 @@ def test_every_config_can_be_run_at_every_scale(name, scale):
 def test_a_scale_says_what_it_changes():
     assert not design_of("tiny_subspaces/sam", "paper").changes
     changes = design_of("tiny_subspaces/sam", "cpu").changes
-    assert changes["steps"] == (20_000, 6000)
+    assert changes["steps"] == (20_000, 5000)
     design = design_of("tiny_subspaces/sam", "ci")
     assert design.left_out == ("sam_rho=0.05",)
     assert [point.name for point in design.points] == ["sam_rho=0.1"]

@@ -1,0 +1,40 @@
+"""P3, ours: do the layers of a real network align with their own outliers?
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=outlier_eigenspaces/layers
+
+The MLP of "Does SGD really happen in tiny subspaces?", figure 1, under SGD: for each
+layer, how much of its parameters and of its gradient lies in the top-10 space of its
+block of H and of Gamma, on the test and on the training set.
+"""
+
+import ml_collections
+
+from configs.tiny_subspaces import mlp_mnist, small
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mlp_mnist.get_config()
+    config.title = "Layer by layer: MLP on MNIST-5k"
+    config.seeds = 3
+    config.steps = 6000
+    config.switch.step = 1
+    config.modes = ("plain",)
+    config.examples_at_once = 5000
+    config.subspace.refresh_every = 500
+    config.log_every = 500
+    config.checkpoint_every = 5000
+    config.measure.spectrum = 0
+    config.measure.blocks = 1
+    return config
+
+
+SCALES = {
+    "cpu": {
+        "seeds": 1,
+        "task.num_train": 1000,
+        "task.hidden_sizes": (64, 64),
+        "steps": 4000,
+        "blocks.splits": ("train",),
+    },
+    "ci": {**small.MLP, "log_every": 20, "examples_at_once": 0},
+}

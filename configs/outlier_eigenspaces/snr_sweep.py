@@ -1,0 +1,32 @@
+"""P3-E2, P3-E8: which signal-to-noise ratio does it take?
+
+    make reproduce EXPERIMENTS=outlier_eigenspaces/snr_sweep
+
+As logistic.py at ratios of 1 to 100, on the test set, five eigenvalues more. Expected:
+at the start the outliers are where random-matrix theory has them, and there are none
+below its threshold, 10 sqrt(d / M); at the end 1 - alignment falls as one over the
+ratio.
+"""
+
+import ml_collections
+
+from configs.outlier_eigenspaces import mixtures
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mixtures.logistic()
+    config.title = "The signal-to-noise ratio: logistic regression on ten components"
+    config.seeds = 3
+    config.blocks.splits = ("test",)
+    return config
+
+
+def get_grid() -> dict[str, tuple]:
+    return {"task.snr": (1.0, 3.0, 10.0, 30.0, 100.0)}
+
+
+SCALES = {
+    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1},
+    "ci": mixtures.LITTLE_LOGISTIC,
+}
+GRIDS = {"ci": {"task.snr": (10.0, 100.0)}}

@@ -1,0 +1,115 @@
+"""Layers of real networks: their own outliers, and projections on their own spaces."""
+
+import re
+
+from experiments.reproduction.curves import loss_plot, metric_curves
+from experiments.reproduction.design import ONLY_POINT
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_least, at_most, ends
+from experiments.reproduction.outlier_eigenspaces.lines import MATRICES, last
+from experiments.reproduction.plots import Panel, Plot
+
+_ALIGNMENT = re.compile(r"blocks/(.+)_(hessian|second_moment)_train_alignment$")
+
+
+def _layers_of(run: Run) -> list[tuple[str, str]]:
+    """Return the layers and matrices that a run looked at."""
+    names = dict.fromkeys(name for line in run.lines for name in line)
+    found = map(_ALIGNMENT.match, names)
+    return [(match[1], match[2]) for match in found if match]
+
+
+def _experiment(name: str, network: str, suffix: str) -> Experiment:
+    gradient = Claim(
+        f"P3 layers{suffix}",
+        "ours",
+        "Each layer's gradient lies mostly in its own block's top 10.",
+    )
+    params = Claim(
+        f"P3 layers{suffix}, parameters",
+        "ours, after Theorem 4.1",
+        "So do each layer's parameters.",
+    )
+
+    def judge(runs: Runs) -> list[Criterion]:
+        run = runs[ONLY_POINT]
+        criteria = []
+        for layer, matrix in _layers_of(run):
+            prefix = f"blocks/{layer}_{matrix}_train_alignment"
+            for claim, key, of in (
+                (gradient, f"{prefix}_gradient", "gradient"),
+                (params, prefix, "parameters"),
+            ):
+                text = f"{layer}, {MATRICES[matrix]}: alignment of the {of} at the end"
+                criteria.append(at_least(claim.id, text, last(run, key), 0.8))
+        return criteria
+
+    def plots(runs: Runs) -> list[Panel]:
+        run = runs[ONLY_POINT]
+        found: list[Panel] = []
+        for key, of in (("alignment_gradient", "gradient"), ("alignment", "params")):
+            curves = [
+                curve._replace(name=f"{layer}, {MATRICES[matrix]}", role="")
+                for layer, matrix in _layers_of(run)
+                for curve in metric_curves(run, f"blocks/{layer}_{matrix}_train_{key}")
+                if curve.role == "plain"
+            ]
+            found.append(
+                Plot(f"Alignment of the {of}", "step", "align(b, E_10)", curves)
+            )
+        return found
+
+    return Experiment(
+        name, f"Layer by layer: {network}", (gradient, params), judge, plots
+    )
+
+
+SPACES = Claim(
+    "P3 layer spaces",
+    "ours",
+    "Off the layers' own dominant spaces SGD learns, and in them it stalls.",
+)
+
+
+def _space(run: Run) -> str:
+    subspace = run.config["subspace"]
+    what = {"hessian": "Hessian", "layers": "layers"}[subspace["curvature"]]
+    return f"{what}, k = {subspace['k']}"
+
+
+def _judge_spaces(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for run in runs.values():
+        dom, bulk, plain = (
+            [one.ratio for one in ends(run, mode)] for mode in ("dom", "bulk", "plain")
+        )
+        over = [b / p for b, p in zip(bulk, plain, strict=True)]
+        name = _space(run)
+        criteria += [
+            at_least(SPACES.id, f"{name}: Dom, L_end / L_sw", dom, 0.95),
+            at_most(SPACES.id, f"{name}: Bulk's L_end over SGD's", over, 1.1),
+            Criterion(
+                SPACES.id,
+                f"{name}: products in all",
+                (max(line.get("cost/matvecs", 0) for line in run.lines),),
+                None,
+            ),
+        ]
+    return criteria
+
+
+def _plots_spaces(runs: Runs) -> list[Panel]:
+    return [loss_plot(run, _space(run)) for run in runs.values()]
+
+
+EXPERIMENTS = (
+    _experiment("layers", "MLP on MNIST-5k", ""),
+    _experiment("layers_cnn", "CNN on CIFAR10-5k", ", CNN"),
+    Experiment(
+        "layer_spaces",
+        "The layers' own spaces",
+        (SPACES,),
+        _judge_spaces,
+        _plots_spaces,
+    ),
+)
