@@ -8,17 +8,16 @@ all of them (`experiments.toy_steps`). Fields are overridden as in `experiments.
 run takes seconds: one that was interrupted starts again.
 """
 
+import functools
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
-import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import records
+from experiments import at_once, records
 from experiments.compilation import keep_compiled_programs
 from experiments.names import lookup
 from experiments.toy_steps import MODES, NOISES, trajectories
@@ -69,63 +68,15 @@ def run(
       ValueError: if a config field is out of range.
     """
     check(config)
-    folder = records.open_workdir(workdir, config.to_dict(), argv)
-    if (folder.path / "status.json").exists():
-        status = records.read_status(folder)
-        if status["status"] in ("finished", "diverged"):
-            return status
-    records.truncate_metrics(folder, 0)
-    started = time.perf_counter()
-    outcomes: dict[str, dict[str, Any]] = {}
-
-    def note(status: str, **details: Any) -> None:
-        # All branches leave from the start.
-        seconds = time.perf_counter() - started
-        records.write_status(
-            folder, status, switch_step=0, branches=outcomes, seconds=seconds, **details
-        )
-
-    note("running")
-    starts = [(mode, mode, config.start) for mode in config.modes]
+    branches = {
+        mode: functools.partial(trajectories, config, mode, config.start)
+        for mode in config.modes
+    }
     if config.displaced_start is not None:
-        starts.append((DISPLACED, "gd", config.displaced_start))
-    for branch, mode, start in starts:
-        try:
-            metrics = trajectories(config, mode, start)
-            outcomes[branch] = _write(config, folder, branch, metrics, started)
-        except BaseException as error:
-            note("interrupted", branch=branch, error=f"{error!r}")
-            raise
-        note("running")
-    diverged = [
-        {"branch": branch, "step": outcome["step"]}
-        for branch, outcome in outcomes.items()
-        if outcome["status"] == "diverged"
-    ]
-    if diverged:
-        note("diverged", **diverged[0])
-    else:
-        note("finished")
-    return records.read_status(folder)
-
-
-def _write(
-    config: ml_collections.ConfigDict,
-    folder: records.Workdir,
-    branch: str,
-    metrics: Mapping[str, np.ndarray],
-    started: float,
-) -> dict[str, Any]:
-    """Write the lines of a branch, and return how it ended."""
-    broken = np.flatnonzero(~np.isfinite(metrics["loss/full"]))
-    last = int(broken[0]) if broken.size else config.steps
-    seconds = time.perf_counter() - started
-    for step in range(last + 1):
-        if step <= config.log_first or step % config.log_every == 0 or step == last:
-            values = {name: value[step] for name, value in metrics.items()}
-            line = {"branch": branch, "seed": config.seed, "step": step, **values}
-            records.append_metrics(folder, {**line, "time/seconds": seconds})
-    return {"status": "diverged" if broken.size else "finished", "step": last}
+        branches[DISPLACED] = functools.partial(
+            trajectories, config, "gd", config.displaced_start
+        )
+    return at_once.run(config, workdir, argv, branches)
 
 
 def main(argv: list[str]) -> None:

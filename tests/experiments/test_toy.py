@@ -246,9 +246,9 @@ def test_configs_are_locked_survive_json_and_can_be_run(module):
 
 
 def test_each_field_is_read():
-    source = (
-        Path("experiments/toy.py").read_text()
-        + Path("experiments/toy_steps.py").read_text()
+    source = "".join(
+        Path(f"experiments/{name}.py").read_text()
+        for name in ("toy", "toy_steps", "at_once")
     )
     fields = set(flatten(toy_quadratic.get_config().to_dict())) - {"title"}
     for field in fields:
