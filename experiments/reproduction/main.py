@@ -29,6 +29,7 @@ from experiments.reproduction import (
     runner,
     sharp_flat,
     tiny_subspaces,
+    trajectory_alignment,
 )
 from experiments.reproduction.design import SCALE_NAMES, read_design
 from experiments.reproduction.experiment import Experiment
@@ -38,6 +39,7 @@ PAPERS: Mapping[str, ModuleType] = {
     "tiny_subspaces": tiny_subspaces,
     "sharp_flat": sharp_flat,
     "outlier_eigenspaces": outlier_eigenspaces,
+    "trajectory_alignment": trajectory_alignment,
 }
 """Each has a TITLE and its EXPERIMENTS, in the order of the report."""
 
