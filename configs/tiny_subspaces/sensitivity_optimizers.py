@@ -37,6 +37,9 @@ def get_grid() -> list[dict[str, tuple]]:
     return [{**fields, **basis} for fields in _OPTIMIZERS for basis in _BASES]
 
 
+_ONE_ANGLE = {"subspace.refresh_every": (1, 0), "subspace.max_angle": (0.1,)}
+
+
 SCALES = {
     "cpu": {
         **sensitivity_interval.CPU,
@@ -48,5 +51,6 @@ SCALES = {
     "ci": sensitivity_interval.CI,
 }
 GRIDS = {
+    "cpu": [{**fields, **_ONE_ANGLE} for fields in _OPTIMIZERS],
     "ci": [{**_OPTIMIZERS[1], "subspace.refresh_every": (1, 0)}],
 }
