@@ -25,6 +25,9 @@ ONLY_POINT = "run"
 """Name of the one run of an experiment without a grid."""
 
 
+_FEW_FIELDS = 3
+
+
 class Design(NamedTuple):
     """What is run.
 
@@ -88,12 +91,14 @@ def _values(config: ml_collections.ConfigDict, names: list[str]) -> list[Any]:
 
 
 def _describe(point: Point, base: ml_collections.ConfigDict) -> str:
-    """Return the fields of a point that are not the base's, or else all."""
+    """Return the fields of a point that are not the base's, or else a few or none."""
     others = {
         name: value
         for name, value in point.fields.items()
         if value != value_of(base, name)
     }
+    if not others and len(point.fields) > _FEW_FIELDS:
+        return "the setting itself"
     return point_name(others or point.fields)
 
 
