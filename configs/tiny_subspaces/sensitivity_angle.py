@@ -27,6 +27,6 @@ SCALES = {
     "ci": {**sensitivity_interval.CI, "subspace.refresh_every": 0},
 }
 GRIDS = {
-    "cpu": {"subspace.max_angle": (0.02, 0.1, 0.3, 1.0)},
+    "cpu": {"subspace.max_angle": (0.1, 0.3, 1.0)},
     "ci": {"subspace.max_angle": (0.1, 1.0)},
 }
