@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Sentences: the file of a WordPiece vocabulary, or the size of one to be trained.
     config.task.vocabulary = placeholder(str)
     config.task.vocabulary_size = placeholder(int)
-    # Characters: how many of them are an example.
+    # Characters and prompts: how many of them are an example.
     config.task.context = placeholder(int)
     # "mlp", "cnn", "vgg11", "resnet8" (images); "transformer" (sentences); "gpt"
     # (characters); all in experiments/models.
@@ -75,7 +75,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.fresh = False
     # Adds ridge |theta|^2 / 2 to the loss, and so to its curvature.
     config.task.ridge = 0.0
-    # "half_squared_error" (half the sum over outputs), "cross_entropy", "log_cosh".
+    # "prompts" (in-context regression, for "linear_transformer" and
+    # "softmax_transformer"): dimension, context and num_test as above; covariates
+    # "gaussian", "sphere" or "gamma"; matrices "blocks" or "full" in each layer.
+    config.task.covariates = placeholder(str)
+    config.task.matrices = placeholder(str)
+    # "half_squared_error" (half the sum over outputs), "squared_error",
+    # "cross_entropy", "log_cosh", "sqrt".
     config.task.loss = "half_squared_error"
 
     config.optimizer = ml_collections.ConfigDict()

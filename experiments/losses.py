@@ -24,6 +24,21 @@ def half_squared_error(outputs: jax.Array, data: Data) -> jax.Array:
     return 0.5 * jnp.mean(jnp.sum(errors**2, axis=-1))
 
 
+def squared_error(outputs: jax.Array, data: Data) -> jax.Array:
+    """Return the mean over examples of Σ_c (f_c − y_c)², a sum over outputs."""
+    return 2 * half_squared_error(outputs, data)
+
+
+def square_root(outputs: jax.Array, data: Data) -> jax.Array:
+    """Return the mean over examples of Σ_c √(1 + (f_c − y_c)²) − 1.
+
+    As `log_cosh`: its second derivative at 0 is 1, and it grows like the error.
+    """
+    squares = (outputs - _targets(outputs, data)) ** 2
+    # The same number without the difference, which would lose small errors.
+    return jnp.mean(jnp.sum(squares / (1 + jnp.sqrt(1 + squares)), axis=-1))
+
+
 def log_cosh(outputs: jax.Array, data: Data) -> jax.Array:
     """Return the mean over examples of Σ_c log cosh(f_c − y_c), a sum over outputs.
 
@@ -86,4 +101,6 @@ OUTPUT_LOSSES: Mapping[str, Callable[[jax.Array, Data], jax.Array]] = {
     "cross_entropy": cross_entropy,
     "half_squared_error": half_squared_error,
     "log_cosh": log_cosh,
+    "sqrt": square_root,
+    "squared_error": squared_error,
 }

@@ -1,6 +1,5 @@
 """Tasks: what is trained on what, as pure functions and arrays."""
 
-import functools
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -142,6 +141,14 @@ def _two_layer(splits: Splits, *, num_hidden: int = 20) -> Any:
     return models.two_layer(num_inputs, num_hidden, splits.num_classes)
 
 
+def _linear_transformer(splits: Splits, **options: Any) -> Any:
+    return models.linear_transformer(splits.train["inputs"]["x"].shape[-1], **options)
+
+
+def _softmax_transformer(splits: Splits, **options: Any) -> Any:
+    return models.softmax_transformer(splits.train["inputs"]["x"].shape[-1], **options)
+
+
 def _with_whole_width(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with a width that is an integer, where there is one."""
     return {k: int(v) if k == "width" else v for k, v in options.items()}
@@ -157,11 +164,13 @@ MODELS: Mapping[str, _Recipe] = {
     "gpt": _Recipe(_gpt, _BLOCKS),
     "linear": _Recipe(_linear, ()),
     "two_layer": _Recipe(_two_layer, ("num_hidden",)),
+    "linear_transformer": _Recipe(_linear_transformer, ("num_layers", "matrices")),
+    "softmax_transformer": _Recipe(_softmax_transformer, ("num_layers", "matrices")),
 }
 
 _OF_DATA = (
     *("standardize", "vocabulary", "vocabulary_size", "context"),
-    *("dimension", "snr", "num_components", "means", "num_test"),
+    *("dimension", "snr", "num_components", "means", "num_test", "covariates"),
 )
 _MIXTURES = ("gaussian_mixture", "xor_mixture")
 # Which data suit which model: images, sentences, characters or vectors.
@@ -170,6 +179,8 @@ _SUITS = {
     "gpt": ("tiny_shakespeare",),
     "linear": _MIXTURES,
     "two_layer": _MIXTURES,
+    "linear_transformer": ("prompts",),
+    "softmax_transformer": ("prompts",),
 }
 
 
@@ -188,7 +199,7 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     recipe = lookup("task.model", config.model, MODELS)
     output_loss_fn = lookup("task.loss", config.loss, losses.OUTPUT_LOSSES)
     _check_suits(config)
-    _check_mixture(config)
+    _check_synthetic(config)
     owned = {name for other in MODELS.values() for name in other.reads}
     for name in sorted(owned - set(recipe.reads)):
         if config[name] is not None:
@@ -216,7 +227,7 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     )
     return task._replace(
         source=source,
-        sample=_sampler(config, splits.mixture),
+        sample=splits.sample if config.fresh else None,
         blocks=blocks.of_model(config.model, splits.mixture, model.init),
         mixture=splits.mixture,
     )
@@ -238,20 +249,12 @@ def _given(config: ml_collections.ConfigDict, names: Iterable[str]) -> dict[str,
     return {name: config[name] for name in names if config[name] is not None}
 
 
-def _sampler(
-    config: ml_collections.ConfigDict, mixture: data.Mixture | None
-) -> Callable | None:
-    if mixture is None or not config.fresh:
-        return None
-    return functools.partial(data.draw, mixture)
-
-
-def _check_mixture(config: ml_collections.ConfigDict) -> None:
+def _check_synthetic(config: ml_collections.ConfigDict) -> None:
     if config.ridge < 0:
         raise ValueError(f"task.ridge must be at least 0, got {config.ridge}.")
-    if config.fresh and config.dataset not in _MIXTURES:
+    if config.fresh and config.dataset not in (*_MIXTURES, "prompts"):
         raise ValueError(
-            "task.fresh draws examples from a mixture, not from the data set "
+            "task.fresh draws synthetic examples, not those of the data set "
             f"{config.dataset!r}."
         )
     if config.ridge and config.model == "resnet8":

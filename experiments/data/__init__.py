@@ -9,8 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.data import images, mixtures, streaming, text
-from experiments.data.mixtures import draw as draw
+from experiments.data import images, mixtures, prompts, streaming, text
 from experiments.data.prepared import Folder
 from experiments.data.prepared import MissingDatasetError as MissingDatasetError
 from experiments.data.splits import Data as Data
@@ -25,6 +24,7 @@ _LOADERS: Mapping[str, Callable[..., Splits]] = {
     "digits": images.load_digits,
     "gaussian_mixture": mixtures.load_gaussian_mixture,
     "xor_mixture": mixtures.load_xor_mixture,
+    "prompts": prompts.load_prompts,
     "sst2": text.load_sst2,
     "tiny_shakespeare": text.load_tiny_shakespeare,
     **{
@@ -60,8 +60,11 @@ def load(
     - `"gaussian_mixture"`, `"xor_mixture"`: synthetic, inputs [N, d]; options
       `dimension`, `snr`, `num_components`, `means`, `num_test`: see `mixtures`.
 
-    All but digits and mixtures come from TensorFlow Datasets. *Standardized*: see
-    `images.load_prepared`.
+    - `"prompts"`: synthetic, in-context linear regression; options `dimension`,
+      `context`, `covariates`, `num_test`: see `prompts`.
+
+    Digits and what is synthetic aside, they come from TensorFlow Datasets.
+    *Standardized*: see `images.load_prepared`.
 
     The examples keep the order of their source. That of TensorFlow Datasets is its own
     fixed shuffle, not the order of the original files.

@@ -102,15 +102,16 @@ def _splits(mixture: Mixture, num_train: int | None, num_test: int) -> Splits:
     num_train = _NUM_EXAMPLES if num_train is None else num_train
     _require(mixture.snr > 0, "an snr above 0")
     _require(num_train > 0 and num_test > 0, "at least one example of each kind")
-    fixed = functools.partial(draw, mixture)
+    sample = functools.partial(draw, mixture)
 
     def examples(key: int, count: int) -> dict[str, np.ndarray]:
-        return jax.tree.map(np.asarray, fixed(jax.random.key(key), count))
+        return jax.tree.map(np.asarray, sample(jax.random.key(key), count))
 
     return Splits(
         train=examples(_TRAIN_KEY, num_train),
         test=examples(_TEST_KEY, num_test),
         num_classes=int(mixture.labels.max()) + 1,
+        sample=sample,
         mixture=mixture,
     )
 

@@ -1,6 +1,7 @@
 """What every data set is loaded into."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ float32, 1 for a token and 0 for padding.
 
 
 class Mixture(NamedTuple):
-    """A Gaussian mixture, from which fresh examples can be drawn (`mixtures.draw`).
+    """A Gaussian mixture.
 
     means: [components, d]. labels: [components] int32, the class of each. snr: the
     noise has variance 1 / snr in each coordinate.
@@ -30,6 +31,7 @@ class Splits(NamedTuple):
 
     num_classes: labels are in 0 .. num_classes - 1.
     vocabulary: where inputs are tokens, what each id stands for; else empty.
+    sample: of synthetic data, `(key, count) -> examples`, fresh ones.
     mixture: where the examples were drawn from one.
     """
 
@@ -37,6 +39,7 @@ class Splits(NamedTuple):
     test: Data
     num_classes: int
     vocabulary: tuple[str, ...] = ()
+    sample: Callable[[Any, int], Any] | None = None
     mixture: Mixture | None = None
 
     @property

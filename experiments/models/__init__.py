@@ -8,6 +8,7 @@ Each function here returns a `Model`, or a `StatefulModel` where there is BatchN
 - `transformer_classifier`: an encoder that classifies sentences.
 - `gpt`: a decoder that predicts the next character.
 - `linear`, `two_layer`: without biases, for the theory of mixtures.
+- `linear_transformer`, `softmax_transformer`: regression in context.
 
 All of them can be differentiated forward over reverse, which is what a product with the
 Hessian does. For a network of your own, `pure_model` and `pure_stateful_model` make the
@@ -20,6 +21,8 @@ from experiments.models.decoder import gpt as gpt
 from experiments.models.encoder import (
     transformer_classifier as transformer_classifier,
 )
+from experiments.models.in_context import linear_transformer as linear_transformer
+from experiments.models.in_context import softmax_transformer as softmax_transformer
 from experiments.models.layers import ACTIVATIONS as ACTIVATIONS
 from experiments.models.layers import INITIALIZERS as INITIALIZERS
 from experiments.models.perceptron import mlp as mlp

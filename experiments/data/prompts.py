@@ -1,0 +1,111 @@
+"""Prompts of in-context linear regression, of which fresh ones can be drawn.
+
+A prompt is x_1 .. x_n, x_{n+1} in R^d and y_i = <w, x_i>, i = 1 .. n, with its own
+w ~ N(0, I_d); the label is <w, x_{n+1}> (Ahn et al., 2024, "Linear attention is (maybe)
+all you need", arXiv:2310.01082).
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.data.prepared import Folder
+from experiments.data.splits import Splits
+
+_NUM_PROMPTS = 1000
+_TRAIN_KEY, _TEST_KEY = 0, 1  # of the fixed sets; runs draw from their own seeds
+_SHAPE, _VARIANCE = 0.1, 10.0  # of |x|^2 ~ Gamma(shape, scale), shape scale^2 = 10
+
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+def _gaussian(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.normal(key, shape)
+
+
+def _sphere(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return points on the unit sphere."""
+    x = jax.random.normal(key, shape)
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _gamma(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return sqrt(Gamma(0.1, 10)) times a point on the unit sphere: heavy tails.
+
+    The variance of |x|^2, 10, is that of N(0, I_5).
+    """
+    of_norm, of_direction = jax.random.split(key)
+    # By its logarithm: a gamma of such a shape underflows now and then.
+    log_gamma = jax.random.loggamma(of_norm, _SHAPE, shape[:-1])
+    log_scale = 0.5 * math.log(_VARIANCE / _SHAPE)
+    norms = jnp.exp((log_gamma + log_scale) / 2)
+    return norms[..., None] * _sphere(of_direction, shape)
+
+
+COVARIATES: Mapping[str, Draw] = {
+    "gaussian": _gaussian,
+    "sphere": _sphere,
+    "gamma": _gamma,
+}
+
+
+def draw(
+    covariates: str, dimension: int, context: int, key: jax.Array, count: int
+) -> dict[str, dict[str, jax.Array] | jax.Array]:
+    """Return `count` prompts and their labels.
+
+    inputs: x [count, n, d], y [count, n], query [count, d]; labels [count, 1].
+    """
+    of_x, of_w = jax.random.split(key)
+    x = COVARIATES[covariates](of_x, (count, context + 1, dimension))
+    w = jax.random.normal(of_w, (count, dimension))
+    y = jnp.einsum("bid,bd->bi", x, w)
+    inputs = {"x": x[:, :-1], "y": y[:, :-1], "query": x[:, -1]}
+    return {"inputs": inputs, "labels": y[:, -1:]}
+
+
+def load_prompts(
+    num_train: int | None,
+    data_dir: Folder,
+    *,
+    dimension: int = 5,
+    context: int = 20,
+    covariates: str = "gaussian",
+    num_test: int = _NUM_PROMPTS,
+) -> Splits:
+    """Return prompts with their labels, all of them from one distribution.
+
+    Args:
+      num_train: prompts of the fixed training set; None: 1,000.
+      data_dir: not read.
+      dimension: d.
+      context: n, the pairs (x, y) before the query.
+      covariates: "gaussian", N(0, I); "sphere", uniform on the unit sphere; or "gamma",
+        sqrt(Gamma(0.1, 10)) times the latter.
+      num_test: prompts of the test set.
+
+    Raises:
+      ValueError: if an option is out of range or unknown.
+    """
+    del data_dir
+    if covariates not in COVARIATES:
+        known = ", ".join(sorted(COVARIATES))
+        raise ValueError(f"unknown task.covariates {covariates!r}; known ones: {known}")
+    num_train = _NUM_PROMPTS if num_train is None else num_train
+    if min(num_train, num_test, dimension, context) < 1:
+        raise ValueError("prompts need sizes of at least 1.")
+    sample = functools.partial(draw, covariates, dimension, context)
+
+    def prompts(key: int, count: int) -> dict:
+        return jax.tree.map(np.asarray, sample(jax.random.key(key), count))
+
+    return Splits(
+        train=prompts(_TRAIN_KEY, num_train),
+        test=prompts(_TEST_KEY, num_test),
+        num_classes=1,
+        sample=sample,
+    )

@@ -1,0 +1,118 @@
+"""Transformers that do regression in context: with linear attention, and with softmax.
+
+Z_0 = [x_1 .. x_n x_{n+1}; y_1 .. y_n 0] is (d + 1) x (n + 1), and a layer of linear
+attention is Z + (1/n) P Z M Z^T Q Z, M = diag(1, .., 1, 0); the prediction is minus the
+last entry of Z_L (von Oswald et al. 2023; Ahn et al. 2024, arXiv:2310.01082).
+
+params["P"], params["Q"]: of each layer [d, d], the blocks of diag(P, 1) and diag(Q, 0),
+as in the published code; or "full", [d + 1, d + 1]. All entries are N(0, 0.05^2) at
+first.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from experiments.models.pure import Inputs, Model, Params
+
+_INITIAL_SCALE = 0.05
+
+
+def linear_transformer(
+    dimension: int, *, num_layers: int = 3, matrices: str = "blocks"
+) -> Model:
+    """Return L layers of linear attention; outputs are [N, 1].
+
+    With G = Z M Z^T a layer is Z <- (I + P G Q / n) Z, so that a prompt is followed as
+    G, (d + 1) x (d + 1), and its last column alone. The examples are on the last axis.
+
+    Args:
+      dimension: d.
+      num_layers: L.
+      matrices: "blocks" or "full".
+
+    Raises:
+      ValueError: if `matrices` is unknown.
+    """
+
+    def apply(params: Params, inputs: Inputs) -> jax.Array:
+        columns = _columns(inputs)
+        context = columns.shape[1] - 1
+        gram = jnp.einsum("bni,bnj->ijb", columns[:, :-1], columns[:, :-1])
+        last = columns[:, -1].T
+        identity = jnp.eye(len(gram))[..., None]
+        for p, q in zip(*_full(params, dimension), strict=True):
+            step = identity + _times(_times_left(p, gram), q[..., None]) / context
+            gram = _times(_times(step, gram), jnp.swapaxes(step, 0, 1))
+            last = jnp.sum(step * last[None], axis=1)
+        return -last[-1][:, None]
+
+    return Model(_initializer(dimension, num_layers, matrices), apply)
+
+
+def softmax_transformer(
+    dimension: int, *, num_layers: int = 3, matrices: str = "blocks"
+) -> Model:
+    """Return L layers of softmax attention, Z + P Z M softmax(Z^T Q Z), by columns.
+
+    Each column attends to the n pairs, not to the query. Else as `linear_transformer`.
+    """
+
+    def apply(params: Params, inputs: Inputs) -> jax.Array:
+        z = jnp.swapaxes(_columns(inputs), 1, 2)  # [N, d + 1, n + 1]
+        for p, q in zip(*_full(params, dimension), strict=True):
+            keys = z[:, :, :-1]
+            scores = jnp.einsum("bin,ij,bjm->bnm", keys, q, z)
+            weights = jax.nn.softmax(scores, axis=1)
+            z = z + jnp.einsum("ij,bjn,bnm->bim", p, keys, weights)
+        return -z[:, -1, -1:]
+
+    return Model(_initializer(dimension, num_layers, matrices), apply)
+
+
+def _initializer(
+    dimension: int, num_layers: int, matrices: str
+) -> Callable[[jax.Array], Params]:
+    sizes = {"blocks": dimension, "full": dimension + 1}
+    if matrices not in sizes:
+        known = ", ".join(sorted(sizes))
+        raise ValueError(f"unknown task.matrices {matrices!r}; known ones: {known}")
+    size = sizes[matrices]
+
+    def init(key: jax.Array) -> Params:
+        shape = (num_layers, size, size)
+        keys = dict(zip("PQ", jax.random.split(key), strict=True))
+        return {
+            name: _INITIAL_SCALE * jax.random.normal(key, shape)
+            for name, key in keys.items()
+        }
+
+    return init
+
+
+def _columns(inputs: Inputs) -> jax.Array:
+    """Return the columns of Z_0, [N, n + 1, d + 1]."""
+    x, y, query = inputs["x"], inputs["y"], inputs["query"]
+    pairs = jnp.concatenate([x, y[..., None]], axis=-1)
+    last = jnp.concatenate([query, jnp.zeros_like(query[:, :1])], axis=-1)
+    return jnp.concatenate([pairs, last[:, None]], axis=1)
+
+
+def _full(params: Params, dimension: int) -> tuple[jax.Array, jax.Array]:
+    """Return P and Q of each layer as [L, d + 1, d + 1]."""
+    p, q = params["P"], params["Q"]
+    if p.shape[-1] > dimension:
+        return p, q
+    corner = ((0, 0), (0, 1), (0, 1))
+    return jnp.pad(p, corner).at[:, -1, -1].set(1), jnp.pad(q, corner)
+
+
+def _times_left(p: jax.Array, a: jax.Array) -> jax.Array:
+    """Return P A, A [i, j, b] with the examples last."""
+    return jnp.sum(p[:, :, None, None] * a[None], axis=1)
+
+
+def _times(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return A B, both [i, j, b]: sums over products, which fuse."""
+    return jnp.sum(a[:, :, None] * b[None], axis=1)
