@@ -25,7 +25,7 @@ def linear_transformer(
     """Return L layers of linear attention; outputs are [N, 1].
 
     With G = Z M Z^T a layer is Z <- (I + P G Q / n) Z, so that a prompt is followed as
-    G, (d + 1) x (d + 1), and its last column alone. The examples are on the last axis.
+    G, (d + 1) x (d + 1), and its last column alone.
 
     Args:
       dimension: d.
@@ -38,15 +38,15 @@ def linear_transformer(
 
     def apply(params: Params, inputs: Inputs) -> jax.Array:
         columns = _columns(inputs)
-        context = columns.shape[1] - 1
-        gram = jnp.einsum("bni,bnj->ijb", columns[:, :-1], columns[:, :-1])
-        last = columns[:, -1].T
-        identity = jnp.eye(len(gram))[..., None]
+        pairs, last = columns[:, :-1], columns[:, -1]
+        context = pairs.shape[1]
+        gram = jnp.einsum("bni,bnj->bij", pairs, pairs)
         for p, q in zip(*_full(params, dimension), strict=True):
-            step = identity + _times(_times_left(p, gram), q[..., None]) / context
-            gram = _times(_times(step, gram), jnp.swapaxes(step, 0, 1))
-            last = jnp.sum(step * last[None], axis=1)
-        return -last[-1][:, None]
+            step = jnp.einsum("ij,bjk,kl->bil", p, gram, q) / context
+            step += jnp.eye(dimension + 1)
+            gram = jnp.einsum("bij,bjk,blk->bil", step, gram, step)
+            last = jnp.einsum("bij,bj->bi", step, last)
+        return -last[:, -1:]
 
     return Model(_initializer(dimension, num_layers, matrices), apply)
 
@@ -106,13 +106,3 @@ def _full(params: Params, dimension: int) -> tuple[jax.Array, jax.Array]:
         return p, q
     corner = ((0, 0), (0, 1), (0, 1))
     return jnp.pad(p, corner).at[:, -1, -1].set(1), jnp.pad(q, corner)
-
-
-def _times_left(p: jax.Array, a: jax.Array) -> jax.Array:
-    """Return P A, A [i, j, b] with the examples last."""
-    return jnp.sum(p[:, :, None, None] * a[None], axis=1)
-
-
-def _times(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return A B, both [i, j, b]: sums over products, which fuse."""
-    return jnp.sum(a[:, :, None] * b[None], axis=1)
