@@ -207,6 +207,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.bulk_sharpness = 0
     config.measure.blocks = 0
     config.measure.components = 0
+    config.measure.smoothness = 0
+    config.measure.conditioning = 0
 
     # Of measure.blocks: which of the task's blocks, all of them for (); of which
     # matrices, and on which examples; eigenvalues beyond the expected outliers.

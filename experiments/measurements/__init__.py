@@ -6,9 +6,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 
-from experiments.measurements import blocks, curvature, energy, stability, training
+from experiments.measurements import (
+    blocks,
+    curvature,
+    energy,
+    smoothness,
+    stability,
+    training,
+)
 from experiments.measurements.record import Metrics as Metrics
 from experiments.measurements.record import Record as Record
 from experiments.measurements.record import Setting as Setting
@@ -61,6 +69,8 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
+    "smoothness": Measurement(smoothness.smoothness, "1"),
+    "conditioning": Measurement(smoothness.conditioning, "as many as parameters"),
     "bulk_sharpness": Measurement(stability.bulk_sharpness, "about 20"),
 }
 
@@ -98,6 +108,9 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
         raise ValueError("measure.held_out needs a test set, and this task has none.")
     if "blocks" in taken:
         blocks.check(config, task)
+    if "conditioning" in taken:
+        params = jax.eval_shape(task.init, jax.random.key(0))
+        smoothness.check_size(sum(leaf.size for leaf in jax.tree.leaves(params)))
     if "components" in taken and task.mixture is None:
         raise ValueError("measure.components is that of a mixture's components.")
     adam = config.optimizer.name in ("adam", "adamw")
