@@ -24,6 +24,7 @@ from experiments.data import MissingDatasetError
 from experiments.names import lookup
 from experiments.records import ForeignWorkdirError
 from experiments.reproduction import (
+    linear_attention,
     outlier_eigenspaces,
     reports,
     runner,
@@ -40,6 +41,7 @@ PAPERS: Mapping[str, ModuleType] = {
     "sharp_flat": sharp_flat,
     "outlier_eigenspaces": outlier_eigenspaces,
     "trajectory_alignment": trajectory_alignment,
+    "linear_attention": linear_attention,
 }
 """Each has a TITLE and its EXPERIMENTS, in the order of the report."""
 

@@ -1,0 +1,33 @@
+"""P5-E9: more layers, a larger gap between SGD and Adam.
+
+    make reproduce EXPERIMENTS=linear_attention/depths
+
+Setting 1 with 2 to 8 layers. Expected: the ratio of SGD's loss to Adam's grows with the
+depth.
+"""
+
+import ml_collections
+
+from configs.linear_attention import settings
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = settings.get_config()
+    config.title = "The number of layers"
+    return config
+
+
+def _grid(*depths: int) -> list[settings.Fields]:
+    _, both = settings.SETTINGS[0]
+    return [{"task.num_layers": depths, **fields} for fields in both]
+
+
+def get_grid() -> list[settings.Fields]:
+    return _grid(2, 4, 6, 8)
+
+
+SCALES: dict = {
+    "cpu": {"seeds": 2, "steps": 1500},
+    "ci": {n: v for n, v in settings.LITTLE.items() if n != "task.num_layers"},
+}
+GRIDS = {"ci": _grid(2, 3)}

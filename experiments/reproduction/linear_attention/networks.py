@@ -1,0 +1,186 @@
+"""Other networks, and in which space Adam's advantage lives; P5-E6, E7, E9."""
+
+import numpy as np
+from scipy import stats
+
+from experiments.reproduction.curves import loss_plot, metric_curves
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_least, at_most, ends
+from experiments.reproduction.linear_attention.optimizers import both_curves
+from experiments.reproduction.linear_attention.seeds import (
+    ADAM,
+    SGD,
+    end_losses,
+    optimizer,
+    pairs,
+)
+from experiments.reproduction.plots import Curve, Panel, Plot
+
+_LOSS = "loss of the fixed prompts"
+
+# Softmax, P5-E6.
+
+SOFTMAX = Claim(
+    "P5-E6", "Fig. 7; criterion ours", "Linear attention learns much faster."
+)
+
+
+def _attention(run: Run) -> str:
+    return "softmax" if "softmax" in run.config["task"]["model"] else "linear"
+
+
+def _best(runs: Runs) -> dict[str, Run]:
+    """Return the run with the lowest mean loss at the end, of each attention."""
+    found: dict[str, Run] = {}
+    for run in runs.values():
+        name = _attention(run)
+        if name not in found or np.mean(end_losses(run)) < np.mean(
+            end_losses(found[name])
+        ):
+            found[name] = run
+    return found
+
+
+def _judge_softmax(runs: Runs) -> list[Criterion]:
+    best = _best(runs)
+    losses = {name: end_losses(run) for name, run in best.items()}
+    text = "linear over softmax: loss at the end"
+    return [
+        at_most(SOFTMAX.id, text, losses["linear"] / losses["softmax"], 0.5),
+        *(
+            Criterion(
+                SOFTMAX.id,
+                f"{name}: loss at the end, best of the learning rates",
+                tuple(losses[name]),
+                None,
+                f"η = {run.config['optimizer']['learning_rate']:g}",
+            )
+            for name, run in best.items()
+        ),
+    ]
+
+
+def _plots_softmax(runs: Runs) -> list[Panel]:
+    curves = [
+        curve._replace(name=name, role="")
+        for name, run in _best(runs).items()
+        for curve in metric_curves(run, "loss/full")
+        if curve.role == "plain"
+    ]
+    return [Plot("Attention", "step", _LOSS, curves, log_y=True)]
+
+
+# Deeper, P5-E7 and E9.
+
+DEEP = Claim("P5-E7", "Fig. 8; criterion ours", "Eight layers and d = 20: the same.")
+
+
+def _judge_deep(runs: Runs) -> list[Criterion]:
+    (both,) = pairs(runs, _depth).values()
+    losses = {name: end_losses(run) for name, run in both.items()}
+    return [
+        at_most(
+            DEEP.id,
+            "Adam's loss at the end over SGD's",
+            losses[ADAM] / losses[SGD],
+            0.8,
+        )
+    ]
+
+
+def _plots_deep(runs: Runs) -> list[Panel]:
+    (both,) = pairs(runs, _depth).values()
+    curves = both_curves(both, "loss/full")
+    return [Plot("Eight layers", "step", _LOSS, curves, log_y=True)]
+
+
+DEPTH = Claim(
+    "P5-E9", "Fig. 9; criterion ours", "The gap between SGD and Adam grows with depth."
+)
+
+
+def _depth(run: Run) -> int:
+    return int(run.config["task"]["num_layers"])
+
+
+def _judge_depths(runs: Runs) -> list[Criterion]:
+    gaps, criteria = {}, []
+    for depth, both in sorted(pairs(runs, _depth).items()):
+        losses = {name: end_losses(run) for name, run in both.items()}
+        over = losses[SGD] / losses[ADAM]
+        gaps[depth] = float(np.mean(np.log(over)))
+        text = f"{depth} layers: SGD's loss at the end over Adam's"
+        criteria.append(Criterion(DEPTH.id, text, tuple(over), None))
+    rank = stats.spearmanr(list(gaps), list(gaps.values())).statistic
+    text = "rank correlation of the depth and the mean log of the ratio"
+    return [at_least(DEPTH.id, text, [float(rank)], 1e-9), *criteria]
+
+
+def _plots_depths(runs: Runs) -> list[Panel]:
+    return [
+        Plot(
+            f"{depth} layers", "step", _LOSS, both_curves(both, "loss/full"), log_y=True
+        )
+        for depth, both in sorted(pairs(runs, _depth).items())
+    ]
+
+
+# Dom and Bulk.
+
+SPACES = Claim(
+    "P5 spaces",
+    "ours",
+    "With both optimizers Bulk goes on and Dom stalls: the advantage is in the bulk.",
+)
+
+
+def _judge_spaces(runs: Runs) -> list[Criterion]:
+    criteria, bulk = [], {}
+    for run in runs.values():
+        name = optimizer(run)
+        of = {
+            mode: [one.ratio for one in ends(run, mode)] for mode in run.config["modes"]
+        }
+        bulk[name] = end_losses(run, "bulk")
+        criteria += [
+            at_least(SPACES.id, f"{name}, Dom: L_end / L_sw", of["dom"], 0.95),
+            at_most(
+                SPACES.id,
+                f"{name}: Bulk's L_end over the plain one's",
+                [b / p for b, p in zip(of["bulk"], of["plain"], strict=True)],
+                1.25,
+            ),
+            Criterion(
+                SPACES.id, f"{name}, plain: L_end / L_sw", tuple(of["plain"]), None
+            ),
+        ]
+    text = "Bulk-Adam's loss at the end over Bulk-SGD's"
+    criteria.append(at_most(SPACES.id, text, bulk[ADAM] / bulk[SGD], 0.8))
+    return criteria
+
+
+def _plots_spaces(runs: Runs) -> list[Panel]:
+    found: list[Panel] = []
+    for run in runs.values():
+        found.append(loss_plot(run, f"Loss, {optimizer(run)}"))
+        curves: list[Curve] = metric_curves(run, "alignment/gradient")
+        found.append(
+            Plot(f"χ, {optimizer(run)}", "step", "χ_k of the gradient", curves)
+        )
+    return found
+
+
+EXPERIMENTS = (
+    Experiment(
+        "softmax",
+        "Linear and softmax attention",
+        (SOFTMAX,),
+        _judge_softmax,
+        _plots_softmax,
+    ),
+    Experiment("deep", "Eight layers", (DEEP,), _judge_deep, _plots_deep),
+    Experiment(
+        "depths", "The number of layers", (DEPTH,), _judge_depths, _plots_depths
+    ),
+    Experiment("spaces", "Dom and Bulk", (SPACES,), _judge_spaces, _plots_spaces),
+)

@@ -1,0 +1,242 @@
+"""SGD and Adam: losses, condition numbers, directional smoothness; P5-E1, E3 to E5."""
+
+import functools
+
+import numpy as np
+from scipy import stats
+
+from experiments.reproduction.curves import metric_curves
+from experiments.reproduction.design import ONLY_POINT
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_least, at_most, by_seed, held_to, series
+from experiments.reproduction.linear_attention.seeds import (
+    ADAM,
+    SGD,
+    at_step,
+    end_losses,
+    pairs,
+    setting,
+)
+from experiments.reproduction.plots import Curve, Panel, Plot
+
+LOSS = Claim("P5-E1", "Fig. 2; criterion ours", "Adam's loss ends below SGD's.")
+CONDITION = Claim(
+    "P5-E3",
+    "Table 1; criterion ours",
+    "Along SGD's path the robust condition number is larger than along Adam's.",
+)
+DIRECTION = Claim(
+    "P5-E4",
+    "Fig. 5; criterion ours",
+    "Adam's steps are in directions of lower smoothness.",
+)
+
+STEPS = (750, 1250)
+PUBLISHED = {
+    ("setting 1", 750): (1.76, 0.40),
+    ("setting 1", 1250): (1.58, 0.41),
+    ("setting 2", 750): (3.14, 0.97),
+    ("setting 2", 1250): (5.98, 2.86),
+    ("setting 3", 750): (9.57, 13.3),
+    ("setting 3", 1250): (6.53, 3.55),
+}
+"""The paper's mean and standard deviation of R(SGD) / R(Adam).
+
+The official code's stored output has others in setting 1: 2.57 (0.91), 1.30 (0.78).
+"""
+_HELD_TO_TABLE = ("setting 1", "setting 3")
+
+
+def ratios(both: dict[str, Run], metric: str, step: int) -> np.ndarray:
+    """Return R(SGD) / R(Adam) of each seed at a step."""
+    sgd, adam = (at_step(both[name], metric, step) for name in (SGD, ADAM))
+    return sgd / adam
+
+
+def interval(values: np.ndarray) -> str:
+    """Return a mean's 95 % confidence interval (Student), in words."""
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return "one seed"
+    low, high = stats.t.interval(
+        0.95, len(known) - 1, loc=known.mean(), scale=stats.sem(known)
+    )
+    return f"95 % confidence interval {low:.2f} to {high:.2f}, {len(known)} seeds"
+
+
+def _within_a_factor_2(of: float, value: float) -> bool:
+    return of / 2 <= value <= 2 * of
+
+
+def _judge_losses(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for name, both in pairs(runs, setting).items():
+        ends = {which: end_losses(run) for which, run in both.items()}
+        text = f"{name}: Adam's loss at the end over SGD's"
+        criteria.append(at_most(LOSS.id, text, ends[ADAM] / ends[SGD], 0.8))
+        for which, values in ends.items():
+            text = f"{name}, {which}: loss at the end"
+            criteria.append(Criterion(LOSS.id, text, tuple(values), None))
+    return criteria
+
+
+def _judge_conditions(runs: Runs) -> list[Criterion]:
+    criteria, above = [], []
+    for name, both in pairs(runs, setting).items():
+        for step in STEPS:
+            found = ratios(both, "conditioning/by_diagonal", step)
+            mean, spread = PUBLISHED[name, step]
+            above.append(float(np.mean(found) > 1))
+            note = f"paper: {mean:g} ({spread:g}); {interval(found)}"
+            text = f"{name}, step {step}: R(SGD) / R(Adam) by the diagonal"
+            if name in _HELD_TO_TABLE:
+                criteria.append(
+                    held_to(
+                        CONDITION.id,
+                        f"{text}, within a factor 2 of the paper's",
+                        list(found),
+                        functools.partial(_within_a_factor_2, mean),
+                        note,
+                    )
+                )
+            else:
+                criteria.append(Criterion(CONDITION.id, text, tuple(found), None, note))
+            found = ratios(both, "conditioning/by_eigenvalues", step)
+            text = f"{name}, step {step}: R(SGD) / R(Adam) by eigenvalues"
+            criteria.append(
+                Criterion(CONDITION.id, text, tuple(found), None, interval(found))
+            )
+    text = f"cells of {len(above)} with a mean ratio above 1, by the diagonal"
+    return [at_least(CONDITION.id, text, [sum(above)], 5), *criteria]
+
+
+def _directional(run: Run) -> np.ndarray:
+    """Return each seed's median directional smoothness."""
+    return np.array(
+        [
+            np.nanmedian(np.array(series(lines, "smoothness/directional")[1], float))
+            for lines in by_seed(run, "plain")
+        ]
+    )
+
+
+def _judge_directions(runs: Runs) -> list[Criterion]:
+    criteria = []
+    for name, both in pairs(runs, setting).items():
+        sgd, adam = (_directional(both[which]) for which in (SGD, ADAM))
+        text = f"{name}: Adam's median directional smoothness over SGD's"
+        criteria.append(at_most(DIRECTION.id, text, adam / sgd, 1))
+    return criteria
+
+
+def _judge(runs: Runs) -> list[Criterion]:
+    return [
+        *_judge_losses(runs),
+        *_judge_conditions(runs),
+        *_judge_directions(runs),
+    ]
+
+
+def both_curves(both: dict[str, Run], metric: str) -> list[Curve]:
+    """Return a metric of both optimizers, a curve a seed."""
+    return [
+        curve._replace(name=which, role="plain" if which == SGD else "bulk")
+        for which, run in both.items()
+        for curve in metric_curves(run, metric)
+        if curve.role == "plain"
+    ]
+
+
+def _plots(runs: Runs) -> list[Panel]:
+    found: list[Panel] = []
+    for metric, label, log in (
+        ("loss/full", "loss of 1,000 fixed prompts", True),
+        ("conditioning/by_diagonal", "max |H_ii| / median |H_ii|", True),
+        ("conditioning/by_eigenvalues", "λ_max / median |λ|", True),
+        ("smoothness/directional", "Δᵀ H Δ / ‖Δ‖²", False),
+    ):
+        for name, both in pairs(runs, setting).items():
+            curves = both_curves(both, metric)
+            title = f"{name.capitalize()}: {metric.split('/')[1].replace('_', ' ')}"
+            found.append(Plot(title, "step", label, curves, log_y=log))
+    return found
+
+
+# Smoothness and the gradient, P5-E5.
+
+TREND = Claim(
+    "P5-E5", "Fig. 6; criterion ours", "The loss is smoother where gradients are small."
+)
+
+
+def _points(run: Run) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return each seed's gradient norms and directional smoothnesses."""
+    return [
+        (
+            np.array(series(lines, "smoothness/gradient_norm")[1], float),
+            np.array(series(lines, "smoothness/directional")[1], float),
+        )
+        for lines in by_seed(run, "plain")
+    ]
+
+
+def _judge_trend(runs: Runs) -> list[Criterion]:
+    found, negative = [], []
+    for norms, bent in _points(runs[ONLY_POINT]):
+        kept = bent > 0
+        negative.append(float(1 - kept.mean()))
+        found.append(float(stats.spearmanr(norms[kept], bent[kept]).statistic))
+    return [
+        at_least(
+            TREND.id,
+            "Spearman correlation of log ‖g‖ and log smoothness along the step",
+            found,
+            0.3,
+        ),
+        Criterion(
+            TREND.id,
+            "share of steps along which the curvature is negative: no logarithm",
+            tuple(negative),
+            None,
+        ),
+    ]
+
+
+def _plots_trend(runs: Runs) -> list[Panel]:
+    curves = []
+    for norms, bent in _points(runs[ONLY_POINT]):
+        for name, sign, role in (("positive", 1, "plain"), ("negative", -1, "dom")):
+            kept = sign * bent > 0
+            curves.append(
+                Curve(
+                    f"{name} curvature",
+                    norms[kept].tolist(),
+                    np.abs(bent[kept]).tolist(),
+                    role,
+                    points=True,
+                )
+            )
+    return [
+        Plot(
+            "Smoothness and the gradient",
+            "‖g‖",
+            "|Δᵀ H Δ| / ‖Δ‖²",
+            curves,
+            log_x=True,
+            log_y=True,
+        )
+    ]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "optimizers", "SGD and Adam", (LOSS, CONDITION, DIRECTION), _judge, _plots
+    ),
+    Experiment(
+        "smoothness",
+        "Smoothness and the gradient's norm",
+        (TREND,),
+        _judge_trend,
+        _plots_trend,
+    ),
+)

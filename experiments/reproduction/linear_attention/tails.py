@@ -1,0 +1,185 @@
+"""Tails: of the gradient's noise, and of the covariates; P5-E2 and E8."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from experiments import gradient_noise
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import at_least
+from experiments.reproduction.linear_attention.optimizers import (
+    STEPS,
+    both_curves,
+    interval,
+    ratios,
+)
+from experiments.reproduction.linear_attention.seeds import (
+    ADAM,
+    SGD,
+    end_losses,
+    pairs,
+    setting,
+)
+from experiments.reproduction.plots import Curve, Panel, Plot
+
+NOISE = Claim(
+    "P5-E2",
+    "Fig. 3; criterion ours",
+    "The gradient's noise has heavy tails, heavier in settings 2 and 3.",
+)
+_IN_TAIL = 0.05
+"""The share of the norms from which the tail's index is estimated."""
+
+
+def norms_of(run: Run) -> np.ndarray:
+    """Return the norms |g_B - g|."""
+    (line,) = (line for line in run.lines if "noise/norms" in line)
+    return np.array(line["noise/norms"], float)
+
+
+def excess_kurtosis(norms: np.ndarray, num: int = 200) -> tuple[float, float]:
+    """Return the norms' excess kurtosis and its bootstrapped standard error."""
+    rng = np.random.default_rng(0)
+    draws = [float(stats.kurtosis(rng.choice(norms, len(norms)))) for _ in range(num)]
+    return float(stats.kurtosis(norms)), float(np.std(draws))
+
+
+def tail_index(norms: np.ndarray) -> tuple[float, float]:
+    """Return Hill's estimate of the exponent of P(|.| > t), and its standard error.
+
+    From the largest 5 %. A power law has it for a tail; lighter tails have a large one,
+    which grows as fewer norms are taken.
+    """
+    largest = np.sort(norms)[::-1]
+    num = max(int(_IN_TAIL * len(norms)), 2)
+    index = 1 / np.mean(np.log(largest[:num] / largest[num]))
+    return float(index), float(index / math.sqrt(num))
+
+
+def _judge_noise(runs: Runs) -> list[Criterion]:
+    of_settings = {setting(run): norms_of(run) for run in runs.values()}
+    found = {name: excess_kurtosis(norms) for name, norms in of_settings.items()}
+    criteria = [
+        at_least(
+            NOISE.id,
+            f"{name}: excess kurtosis of ‖g_B − g‖",
+            [value],
+            0,
+            f"standard error {error:.2g}",
+        )
+        for name, (value, error) in found.items()
+    ]
+    first, error = found["setting 1"]
+    for name, (value, other) in found.items():
+        if name != "setting 1":
+            note = f"standard error {math.hypot(error, other):.2g}"
+            text = f"{name} less setting 1: excess kurtosis"
+            criteria.append(at_least(NOISE.id, text, [value - first], 0, note))
+    for name, norms in of_settings.items():
+        index, error = tail_index(norms)
+        text = f"{name}: tail index (Hill, largest {_IN_TAIL:.0%})"
+        note = f"standard error {error:.2g}"
+        criteria.append(Criterion(NOISE.id, text, (index,), None, note))
+    return criteria
+
+
+def _plots_noise(runs: Runs) -> list[Panel]:
+    histograms, quantiles = [], []
+    for run in runs.values():
+        name, norms = setting(run), norms_of(run)
+        scaled = norms / np.median(norms)
+        density, edges = np.histogram(scaled, bins=100, density=True)
+        kept = density > 0
+        middles = (edges[1:] + edges[:-1]) / 2
+        histograms.append(Curve(name, middles[kept].tolist(), density[kept].tolist()))
+        (normal, ordered), _ = stats.probplot((norms - norms.mean()) / norms.std())
+        quantiles.append(Curve(name, normal.tolist(), ordered.tolist(), points=True))
+    straight = [-4.0, 4.0]
+    quantiles.append(Curve("normal", straight, straight))
+    return [
+        Plot(
+            "Noise at the start",
+            "‖g_B − g‖ over its median",
+            "density",
+            histograms,
+            log_y=True,
+        ),
+        Plot(
+            "Quantiles",
+            "of a normal variable",
+            "of ‖g_B − g‖, standardized",
+            quantiles,
+        ),
+    ]
+
+
+# The covariates' tails, P5-E8.
+
+COVARIATES = Claim(
+    "P5-E8",
+    "Sec. 5; criterion ours",
+    "Heavier-tailed covariates widen the gap between the condition numbers.",
+)
+
+
+def _covariates(run: Run) -> str:
+    return str(run.config["task"]["covariates"])
+
+
+def _judge_covariates(runs: Runs) -> list[Criterion]:
+    criteria, means = [], {}
+    for name, both in pairs(runs, _covariates).items():
+        for step in STEPS:
+            found = ratios(both, "conditioning/by_diagonal", step)
+            means[name, step] = float(np.mean(found))
+            text = f"{name}, step {step}: R(SGD) / R(Adam) by the diagonal"
+            criteria.append(
+                Criterion(COVARIATES.id, text, tuple(found), None, interval(found))
+            )
+        ends = {which: end_losses(run) for which, run in both.items()}
+        text = f"{name}: Adam's loss at the end over SGD's"
+        criteria.append(
+            Criterion(COVARIATES.id, text, tuple(ends[ADAM] / ends[SGD]), None)
+        )
+    for step in STEPS:
+        text = f"step {step}: the mean ratio with heavy tails over that on the sphere"
+        over = means["gamma", step] / means["sphere", step]
+        criteria.append(at_least(COVARIATES.id, text, [over], 1))
+    return criteria
+
+
+def _plots_covariates(runs: Runs) -> list[Panel]:
+    return [
+        Plot(
+            f"{name.capitalize()}: {label}",
+            "step",
+            label,
+            both_curves(both, metric),
+            log_y=True,
+        )
+        for metric, label in (
+            ("loss/full", "loss"),
+            ("conditioning/by_diagonal", "max |H_ii| / median |H_ii|"),
+        )
+        for name, both in pairs(runs, _covariates).items()
+    ]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "noise",
+        "The gradient's noise",
+        (NOISE,),
+        _judge_noise,
+        _plots_noise,
+        gradient_noise.run,
+    ),
+    Experiment(
+        "covariates",
+        "Light and heavy tails",
+        (COVARIATES,),
+        _judge_covariates,
+        _plots_covariates,
+    ),
+)
