@@ -56,8 +56,8 @@ def ratios(both: dict[str, Run], metric: str, step: int) -> np.ndarray:
 def interval(values: np.ndarray) -> str:
     """Return a mean's 95 % confidence interval (Student), in words."""
     known = values[np.isfinite(values)]
-    if len(known) < 2:
-        return "one seed"
+    if len(known) < 2 or np.ptp(known) == 0:
+        return "no interval: one seed, or equal ones"
     low, high = stats.t.interval(
         0.95, len(known) - 1, loc=known.mean(), scale=stats.sem(known)
     )

@@ -7,7 +7,7 @@ from scipy import stats
 
 from experiments import gradient_noise
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
-from experiments.reproduction.judging import at_least
+from experiments.reproduction.judging import at_least, held_to
 from experiments.reproduction.linear_attention.optimizers import (
     STEPS,
     both_curves,
@@ -57,15 +57,19 @@ def tail_index(norms: np.ndarray) -> tuple[float, float]:
     return float(index), float(index / math.sqrt(num))
 
 
+def _is_positive(value: float) -> bool:
+    return value > 0
+
+
 def _judge_noise(runs: Runs) -> list[Criterion]:
     of_settings = {setting(run): norms_of(run) for run in runs.values()}
     found = {name: excess_kurtosis(norms) for name, norms in of_settings.items()}
     criteria = [
-        at_least(
+        held_to(
             NOISE.id,
-            f"{name}: excess kurtosis of ‖g_B − g‖",
+            f"{name}: excess kurtosis of ‖g_B − g‖ > 0",
             [value],
-            0,
+            _is_positive,
             f"standard error {error:.2g}",
         )
         for name, (value, error) in found.items()
@@ -74,8 +78,10 @@ def _judge_noise(runs: Runs) -> list[Criterion]:
     for name, (value, other) in found.items():
         if name != "setting 1":
             note = f"standard error {math.hypot(error, other):.2g}"
-            text = f"{name} less setting 1: excess kurtosis"
-            criteria.append(at_least(NOISE.id, text, [value - first], 0, note))
+            text = f"{name} less setting 1: excess kurtosis > 0"
+            criteria.append(
+                held_to(NOISE.id, text, [value - first], _is_positive, note)
+            )
     for name, norms in of_settings.items():
         index, error = tail_index(norms)
         text = f"{name}: tail index (Hill, largest {_IN_TAIL:.0%})"
