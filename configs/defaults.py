@@ -37,6 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Keep the training examples in host memory, and move them to the device as they are
     # needed, examples_at_once for a pass over all.
     config.task.streamed = False
+    # Two labels: examples of these alone, from among the first 1,000, with one output
+    # and the targets 1 and -1; (): all classes.
+    config.task.classes = ()
     # Images: each pixel shifted and scaled to mean 0 and variance 1.
     config.task.standardize = placeholder(bool)
     # Sentences: the file of a WordPiece vocabulary, or the size of one to be trained.
@@ -49,6 +52,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.model = "mlp"
     # "pytorch": its defaults, which the papers used; "lecun": flax's.
     config.task.init = placeholder(str)
+    # All initial parameters times this.
+    config.task.init_scale = 1.0
     # Of all but vgg11 and resnet8.
     config.task.activation = placeholder(str)
     # Hidden layers of the MLP.
@@ -209,6 +214,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.components = 0
     config.measure.smoothness = 0
     config.measure.conditioning = 0
+    config.measure.canonical = 0
 
     # Of measure.blocks: which of the task's blocks, all of them for (); of which
     # matrices, and on which examples; eigenvalues beyond the expected outliers.

@@ -210,6 +210,10 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
         source, splits = data.open_streamed(
             config.dataset, num_train=num_train, num_kept=num_kept, **options
         )
+    elif config.classes:
+        splits = data.load_two_classes(
+            config.dataset, config.classes, num_train=num_train, **options
+        )
     else:
         splits = data.load(config.dataset, num_train=num_train, **options)
     model = recipe.make(splits, **_given(config, recipe.reads))
@@ -222,8 +226,16 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
     def predict_fn(params: Any, data: Any) -> jax.Array:
         return model.apply(params, _inputs(data))
 
+    def init(key: jax.Array) -> Any:
+        return optax.tree.scale(config.init_scale, model.init(key))
+
     task = _task(
-        model.init, predict_fn, output_loss_fn, train, test, ridge=config.ridge
+        model.init if config.init_scale == 1 else init,
+        predict_fn,
+        output_loss_fn,
+        train,
+        test,
+        ridge=config.ridge,
     )
     return task._replace(
         source=source,
@@ -257,8 +269,12 @@ def _check_synthetic(config: ml_collections.ConfigDict) -> None:
             "task.fresh draws synthetic examples, not those of the data set "
             f"{config.dataset!r}."
         )
-    if config.ridge and config.model == "resnet8":
-        raise ValueError("task.ridge has no effect with model 'resnet8'.")
+    if config.model == "resnet8" and (config.ridge or config.init_scale != 1):
+        raise ValueError(
+            "task.ridge and task.init_scale have no effect with model 'resnet8'."
+        )
+    if config.classes and config.streamed:
+        raise ValueError("task.classes has no effect with task.streamed.")
 
 
 def _inputs(data: Any) -> Any:
@@ -287,10 +303,14 @@ def _task(
         loss_fn=loss_fn,
         predict_fn=predict_fn,
         output_loss_fn=output_loss_fn,
-        accuracy_fn=losses.accuracy,
+        accuracy_fn=losses.accuracy if _are_classes(train["labels"]) else None,
         train=train,
         test=test,
     )
+
+
+def _are_classes(labels: jax.Array) -> bool:
+    return jnp.issubdtype(labels.dtype, jnp.integer)
 
 
 def _stateful(

@@ -6,10 +6,10 @@ does not fit in device memory is read by `streaming`.
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments.data import images, mixtures, prompts, streaming, text
+from experiments.data import binary, images, mixtures, prompts, streaming, text
 from experiments.data.prepared import Folder
 from experiments.data.prepared import MissingDatasetError as MissingDatasetError
 from experiments.data.splits import Data as Data
@@ -85,6 +85,25 @@ def load(
     """
     _check_options(name, options)
     return _LOADERS[name](num_train, data_dir, **options)
+
+
+def load_two_classes(
+    name: str,
+    classes: Sequence[int],
+    *,
+    num_train: int | None = None,
+    data_dir: Folder = None,
+    **options: Any,
+) -> Splits:
+    """Load two classes of a data set of `load`, as one output: `binary.two_classes`.
+
+    Training examples are those of the two classes among the first 1,000.
+
+    Raises:
+      ValueError, MissingDatasetError: as `load`, or if there are too few.
+    """
+    splits = load(name, num_train=binary.NUM_READ, data_dir=data_dir, **options)
+    return binary.two_classes(splits, classes, num_train)
 
 
 def open_streamed(

@@ -11,6 +11,7 @@ import ml_collections
 
 from experiments.measurements import (
     blocks,
+    canonical,
     curvature,
     energy,
     smoothness,
@@ -70,6 +71,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
     "smoothness": Measurement(smoothness.smoothness, "1"),
+    "canonical": Measurement(canonical.canonical, "a gradient an example"),
     "conditioning": Measurement(smoothness.conditioning, "as many as parameters"),
     "bulk_sharpness": Measurement(stability.bulk_sharpness, "about 20"),
 }
@@ -109,8 +111,11 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
     if "blocks" in taken:
         blocks.check(config, task)
     if "conditioning" in taken:
-        params = jax.eval_shape(task.init, jax.random.key(0))
-        smoothness.check_size(sum(leaf.size for leaf in jax.tree.leaves(params)))
+        leaves = jax.tree.leaves(params_of(task))
+        smoothness.check_size(sum(leaf.size for leaf in leaves))
+    if "canonical" in taken:
+        outputs = jax.eval_shape(task.predict_fn, params_of(task), task.train)
+        canonical.check(outputs.shape[-1], task.num_train)
     if "components" in taken and task.mixture is None:
         raise ValueError("measure.components is that of a mixture's components.")
     adam = config.optimizer.name in ("adam", "adamw")
@@ -119,3 +124,8 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
             "measure.effective_sharpness is that of adam or adamw, not of "
             f"{config.optimizer.name!r}."
         )
+
+
+def params_of(task: Task) -> Any:
+    """Return the shapes of a task's params."""
+    return jax.eval_shape(task.init, jax.random.key(0))

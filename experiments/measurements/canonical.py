@@ -1,0 +1,54 @@
+"""The coordinates in which gradient descent's paths fall on one curve."""
+
+import jax
+import jax.numpy as jnp
+
+from experiments.measurements.record import Metrics, Record, Setting
+
+LARGEST_SET = 200
+"""Training examples; the kernel is theirs by theirs."""
+
+
+def canonical(record: Record, setting: Setting) -> Metrics:
+    """P and q of a network with one output (Song and Yun 2023, arXiv:2307.04204).
+
+    With J the Jacobian of the N outputs, z their residuals f - y, and w the leading
+    unit eigenvector of J J^T, of the sign at which its entries sum to 0 or more:
+
+    - q = 2 N / (eta lambda_max(J J^T)), eta the step's learning rate;
+    - p = <w, z> / sqrt(N); of one example it is the residual.
+
+    Of several examples the form of p is ours. Near p = 0 a step is p <- (1 - 2 / q) p.
+    """
+    task, train = setting.task, setting.train
+    params = record.params
+
+    def outputs(params: object, one: object) -> jax.Array:
+        data = jax.tree.map(lambda x: x[None], one)
+        return task.predict_fn(params, data)[0, 0]
+
+    values, rows = jax.vmap(jax.value_and_grad(outputs), (None, 0))(params, train)
+    residuals = values - train["labels"][:, 0]
+    num = len(residuals)
+    parts = [leaf.reshape(num, -1) for leaf in jax.tree.leaves(rows)]
+    with jax.default_matmul_precision("highest"):
+        kernel = sum(part @ part.T for part in parts)
+    eigenvalues, vectors = jnp.linalg.eigh(kernel)
+    w = vectors[:, -1] * jnp.where(jnp.sum(vectors[:, -1]) < 0, -1, 1)
+    return {
+        "canonical/p": w @ residuals / jnp.sqrt(num),
+        "canonical/q": 2 * num / (record.learning_rate * eigenvalues[-1]),
+    }
+
+
+def check(num_outputs: int, num_train: int) -> None:
+    """Raise ValueError for a network or a training set that this is not for."""
+    if num_outputs != 1:
+        raise ValueError(
+            f"measure.canonical is for one output, not {num_outputs}: set task.classes."
+        )
+    if num_train > LARGEST_SET:
+        raise ValueError(
+            f"measure.canonical is for at most {LARGEST_SET} training examples, got "
+            f"{num_train}."
+        )
