@@ -219,6 +219,7 @@ def sensitivity(dom, bulk):
         return lambda _: {
             "loss/full": loss,
             "alignment/gradient": 0.9,
+            "exact/alignment_gradient": 0.8,
             "exact/angle": angle,
             "exact/overlap": math.cos(angle) ** 2,
         }

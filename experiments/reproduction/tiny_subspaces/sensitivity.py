@@ -63,13 +63,15 @@ def _optimizer(run: Run) -> str:
     return f"{name}, {_interval(run) if fixed else _max_angle(run)}"
 
 
-def _along_branches(run: Run, metric: str) -> list[list[float]]:
-    """Return each seed's values of a metric along Dom and Bulk."""
+def _along(
+    run: Run, metric: str, branches: Sequence[str] = ("dom", "bulk")
+) -> list[list[float]]:
+    """Return each seed's values of a metric along branches."""
     first, num = run.config["seed"], run.config["seeds"]
     return [
         [
             line[metric]
-            for branch in ("dom", "bulk")
+            for branch in branches
             for line in of_branch(lines_of_seed(run.lines, seed), branch)
             if metric in line
         ]
@@ -79,13 +81,19 @@ def _along_branches(run: Run, metric: str) -> list[list[float]]:
 
 def _angles(run: Run) -> list[float]:
     """Return each seed's mean sine of the largest angle along Dom and Bulk."""
-    angles = _along_branches(run, "exact/angle")
+    angles = _along(run, "exact/angle")
     return [mean([math.sin(angle) for angle in of_seed]) for of_seed in angles]
 
 
 def _overlaps(run: Run) -> list[float]:
     """Return each seed's mean overlap |U^T V|_F^2 / k along Dom and Bulk."""
-    return [mean(of_seed) for of_seed in _along_branches(run, "exact/overlap")]
+    return [mean(of_seed) for of_seed in _along(run, "exact/overlap")]
+
+
+def _alignments(run: Run, branch: str) -> list[float]:
+    """Return each seed's mean chi_k by the exact space, a branch's second half."""
+    along = _along(run, "exact/alignment_gradient", [branch])
+    return [mean(of_seed[len(of_seed) // 2 :]) for of_seed in along]
 
 
 def _report(claim: str, name: str, run: Run) -> list[Criterion]:
@@ -94,7 +102,8 @@ def _report(claim: str, name: str, run: Run) -> list[Criterion]:
     rows = (
         ("Dom: L_end / L_sw", [one.ratio for one in dom]),
         ("L_end of Bulk / of SGD", _to_plain(run)),
-        ("χ_k under Bulk at the end", [one.alignment for one in bulk]),
+        ("exact χ_k under Bulk, second half", _alignments(run, "bulk")),
+        ("exact χ_k under SGD, second half", _alignments(run, "plain")),
         ("sine of the angle to the exact space, mean", _angles(run)),
         ("overlap with the exact space, mean", _overlaps(run)),
         ("products a step, of Dom and Bulk", _products(dom, bulk)),
@@ -172,14 +181,13 @@ def _plots(describe: Callable[[Run], str]) -> Callable[[Runs], list[Plot]]:
             ratios = [one.ratio for one in ends(run, "dom")]
             dom.append(Curve(name, sines, ratios, points=True))
             bulk.append(Curve(name, sines, _to_plain(run), points=True))
-            alignments = [one.alignment for one in ends(run, "bulk")]
-            chi.append(Curve(name, sines, alignments, points=True))
+            chi.append(Curve(name, sines, _alignments(run, "bulk"), points=True))
         x = "sine of the angle to the exact space"
         stalls, matches = Level("stalls", 1.0), Level("as SGD", 1.0)
         return [
             Plot("Dom-SGD", x, "L_end / L_sw", dom, [stalls], log_x=True),
             Plot("Bulk-SGD", x, "L_end / that of SGD", bulk, [matches], log_x=True),
-            Plot("Alignment under Bulk", x, "χ_k at the end", chi, log_x=True),
+            Plot("Alignment under Bulk", x, "exact χ_k", chi, log_x=True),
         ]
 
     return plots
