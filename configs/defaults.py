@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Sentences: the file of a WordPiece vocabulary, or the size of one to be trained.
     config.task.vocabulary = placeholder(str)
     config.task.vocabulary_size = placeholder(int)
-    # Characters and prompts: how many of them are an example.
+    # How many characters are an example; of prompts, the pairs before the query.
     config.task.context = placeholder(int)
     # "mlp", "cnn", "vgg11", "resnet8" (images); "transformer" (sentences); "gpt"
     # (characters); all in experiments/models.

@@ -207,10 +207,11 @@ def row_of(curvature: Curvature, index: Any) -> Curvature:
 
     Args:
       curvature: the whole, or a block of it.
-      index: an integer, traced or not.
+      index: an integer, traced or not. A traced one that is out of range is clamped.
 
     Raises (in the curvature and in `domain`):
-      ValueError: if the leaves' leading axes differ, or one has none.
+      ValueError: if the leaves' leading axes differ, or one has none, or an index that
+        is not traced is out of range.
     """
 
     def rows(params: Params) -> Params:
@@ -221,6 +222,11 @@ def row_of(curvature: Curvature, index: Any) -> Curvature:
                 "row_of needs leaves that share a leading axis, got leading sizes "
                 f"{sorted(lengths)}; leave others out with `restrict`."
             )
+        for (length,) in lengths:
+            if isinstance(index, int) and not 0 <= index < length:
+                raise ValueError(
+                    f"row_of needs an index in 0 .. {length - 1}, got {index}."
+                )
         return pytrees.row(whole, index)
 
     def of_row(params: Params, data: Data) -> Matvec:
@@ -255,13 +261,16 @@ def block_diagonal(curvature: Curvature, block_of: BlockOf) -> Curvature:
 
     def decoupled(params: Params, data: Data) -> Matvec:
         numbers: dict[Hashable, int] = {}  # of the labels, as they come
+        whole = domain(curvature, params)
         block = jax.tree_util.tree_map_with_path(
             lambda path, leaf: numbers.setdefault(block_of(path, leaf), len(numbers)),
-            domain(curvature, params),
+            whole,
         )
         matvec = curvature(params, data)
 
         def product(v: Params) -> Params:
+            pytrees.require_same_structure(v, whole, "the vector", "the params")
+
             def add_block(i: Any, total: Params) -> Params:
                 part = jax.tree.map(lambda x, b: jnp.where(b == i, x, 0), v, block)
                 return jax.tree.map(

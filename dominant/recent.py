@@ -34,6 +34,9 @@ class RememberState(NamedTuple):
 def remember(num: int) -> optax.GradientTransformationExtraArgs:
     """Pass updates on as they are, and keep the latest `num` of them in the state.
 
+    Until so many have passed, zeros stand for those that are missing, and count in
+    their second moment: its eigenvalues are too small then, its eigenvectors right.
+
     Costs the memory of `num` copies of the params, in float32 or wider. It remembers
     what passes by where it stands: before a projection, the whole updates.
 
@@ -47,16 +50,16 @@ def remember(num: int) -> optax.GradientTransformationExtraArgs:
         raise ValueError(f"remember needs num >= 1, got {num}.")
 
     def init(params: Any) -> RememberState:
-        latest = pytrees.zero_block(pytrees.floating(params), num)
-        return RememberState(latest, jnp.zeros((), jnp.int32))
+        zeros = pytrees.zero_block(pytrees.floating(params), num)
+        return RememberState(zeros, jnp.zeros((), jnp.int32))
 
     def update(
         updates: Any, state: RememberState, params: Any = None, **extra: Any
     ) -> tuple[Any, RememberState]:
         del params, extra
         at = state.num_updates % num
-        latest = pytrees.with_row(state.latest, at, pytrees.floating(updates))
-        return updates, RememberState(latest, optax.safe_increment(state.num_updates))
+        kept = pytrees.with_row(state.latest, at, pytrees.floating(updates))
+        return updates, RememberState(kept, optax.safe_increment(state.num_updates))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -100,6 +103,8 @@ def second_moment(params: Params, data: Data) -> Matvec:
     num = num_examples(data)
 
     def matvec(v: Params) -> Params:
+        one = pytrees.row(data, 0)
+        pytrees.require_same_structure(v, one, "the vector", "each of the vectors")
         product = pytrees.combine(data, pytrees.coefficients(data, v) / num)
         return pytrees.like(product, v)
 

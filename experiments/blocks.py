@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from experiments.data import Mixture
 
@@ -30,16 +29,26 @@ def of_model(
     """Return the rows and the output of a shallow network on a mixture; else layers."""
     if mixture is not None and model in SHALLOW:
         return {name: block(mixture) for name, block in SHALLOW[model].items()}
+    return {name: Block(_layer(name)) for name in layers(init)}
+
+
+def layers(init: Callable[[jax.Array], Any]) -> list[str]:
+    """Return the names of a network's layers, in their order."""
     params = jax.eval_shape(init, jax.random.key(0))
-    paths = [path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    return {
-        ".".join(part.key for part in path): Block(_layer(path))
-        for path in dict.fromkeys(paths)
-    }
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return list(dict.fromkeys(map(layer_of, paths)))
 
 
-def _layer(layer: Any) -> Select:
-    return lambda path, _: path[:-1] == layer
+def layer_of(path: Any) -> str:
+    """Return the name of the layer that a leaf belongs to: it and its siblings.
+
+    A leaf without siblings, at the top of the tree, is one by itself.
+    """
+    return ".".join(part.key for part in path[:-1] or path)
+
+
+def _layer(name: str) -> Select:
+    return lambda path, _: layer_of(path) == name
 
 
 def _leaf(name: str) -> Select:
@@ -50,8 +59,7 @@ def _rows(name: str) -> Callable[[Mixture], Block]:
     """Each row acts on the inputs: an outlier for each dimension of the means' span."""
 
     def block(mixture: Mixture) -> Block:
-        rank = int(np.linalg.matrix_rank(mixture.means))
-        return Block(_leaf(name), by_row=True, num_outliers=rank)
+        return Block(_leaf(name), by_row=True, num_outliers=len(mixture.span))
 
     return block
 

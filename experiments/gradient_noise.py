@@ -38,6 +38,8 @@ def run(
     for field in ("batch_size", "num_batches", "num_of_mean"):
         if config[field] < 1:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
+    if config.steps or config.log_first or config.log_every != 1:
+        raise ValueError("there is one line, at step 0: steps = 0, log_every = 1.")
     task = make_task(config.task)
     if task.sample is None:
         raise ValueError("the noise is that of fresh examples: set task.fresh.")

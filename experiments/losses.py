@@ -30,7 +30,7 @@ def squared_error(outputs: jax.Array, data: Data) -> jax.Array:
 
 
 def square_root(outputs: jax.Array, data: Data) -> jax.Array:
-    """Return the mean over examples of Σ_c √(1 + (f_c − y_c)²) − 1.
+    """Return the mean over examples of Σ_c (√(1 + (f_c − y_c)²) − 1).
 
     As `log_cosh`: its second derivative at 0 is 1, and it grows like the error.
     """

@@ -64,7 +64,8 @@ def alignment_with_first(k: int) -> float:
 def weight_of_cluster(ridge: float) -> float:
     """Return C = -logit(4 ridge), the sum of v_i^2 over the neurons of a cluster.
 
-    0 where the ridge is 1/8 or more: then the only fixed point is 0.
+    0 where the ridge is 1/8 or more: then the only fixed point is 0. The ridge is
+    positive.
     """
     return math.log((1 - 4 * ridge) / (4 * ridge)) if ridge < 1 / 8 else 0.0
 

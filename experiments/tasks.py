@@ -172,6 +172,7 @@ _OF_DATA = (
     *("standardize", "vocabulary", "vocabulary_size", "context"),
     *("dimension", "snr", "num_components", "means", "num_test", "covariates"),
 )
+_IMAGES = ("cifar10", "digits", "fashion_mnist", "mnist")
 _MIXTURES = ("gaussian_mixture", "xor_mixture")
 # Which data suit which model: images, sentences, characters or vectors.
 _SUITS = {
@@ -216,6 +217,7 @@ def make_task(config: ml_collections.ConfigDict, num_kept: int = 1) -> Task:
         )
     else:
         splits = data.load(config.dataset, num_train=num_train, **options)
+    _require_classes(config, splits.num_classes)
     model = recipe.make(splits, **_given(config, recipe.reads))
     train, test = (
         jax.tree.map(jnp.asarray, dict(part)) for part in (splits.train, splits.test)
@@ -273,8 +275,20 @@ def _check_synthetic(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             "task.ridge and task.init_scale have no effect with model 'resnet8'."
         )
-    if config.classes and config.streamed:
-        raise ValueError("task.classes has no effect with task.streamed.")
+    if config.classes and (config.streamed or config.dataset not in _IMAGES):
+        raise ValueError(
+            "task.classes chooses among images in device memory: not with "
+            f"task.streamed, nor with the data set {config.dataset!r}."
+        )
+    if config.fresh and config.streamed:
+        raise ValueError("task.fresh has no effect with task.streamed.")
+
+
+def _require_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    if num_classes == 1 and config.loss == "cross_entropy":
+        raise ValueError(
+            "task.loss = 'cross_entropy' of a single output is 0 whatever it is."
+        )
 
 
 def _inputs(data: Any) -> Any:

@@ -105,6 +105,8 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"{field} must be at least 1, got {config[field]}.")
     if config.noise_free_steps:
         _check_noise_free(config)
+    if config.task.fresh:
+        _check_fresh(config)
     optimizers.check(config)
     if config.task.streamed:
         streamed.check(config)
@@ -121,6 +123,20 @@ def _check_noise_free(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             "noise_free_steps replaces a mini-batch's gradient: not with full batches, "
             "nor with SAM, whose second gradient is the mini-batch's."
+        )
+
+
+def _check_fresh(config: ml_collections.ConfigDict) -> None:
+    """Raise ValueError for what takes the fixed training set for what is trained on."""
+    if optimizers.is_full_batch(config.optimizer) or config.noise_free_steps:
+        raise ValueError(
+            "task.fresh draws the examples of each step: there is no full batch of "
+            "them, as optimizer.name 'gd' and noise_free_steps need it."
+        )
+    if config.subspace.examples == "other_batch":
+        raise ValueError(
+            "subspace.examples = 'other_batch' draws from the training set, and "
+            "task.fresh from elsewhere."
         )
 
 

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
 def get_grid() -> settings.Fields:
     return {
         "task.model": ("linear_transformer", "softmax_transformer"),
-        "optimizer.learning_rate": (0.005, 0.01, 0.02),
+        "optimizer.learning_rate": (0.005, 0.02, 0.1),
     }
 
 

@@ -4,7 +4,8 @@
 
 The MLP of figure 1 of "Does SGD really happen in tiny subspaces?", Dom-SGD and Bulk-SGD
 with the top 10 and the top 30 of the Hessian, and of the Hessian without what couples
-its three layers. Expected: as with the global space, Dom stalls and Bulk learns.
+its three layers: those of all layers together, however they share them. Expected: as
+with the global space, Dom stalls and Bulk learns.
 """
 
 import ml_collections

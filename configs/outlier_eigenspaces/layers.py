@@ -4,7 +4,7 @@
 
 The MLP of "Does SGD really happen in tiny subspaces?", figure 1, under SGD: for each
 layer, how much of its parameters and of its gradient lies in the top-10 space of its
-block of H and of Gamma, on the test and on the training set.
+block of H and of Gamma on the training set (and, for the record, on the test set).
 """
 
 import ml_collections

@@ -28,6 +28,7 @@ SCALES = {
         "log_every": 500,
         "blocks.splits": ("train",),
         "blocks.matrices": ("hessian",),
+        "measure.held_out": 0,
     },
     "ci": {**small.CNN_AT_ONCE, "log_every": 20},
 }

@@ -4,8 +4,8 @@
 
 Logistic regression on a mixture of ten components (mixtures.py), signal-to-noise ratios
 10 and 100. Expected: x^c comes to lie in the top-10 space of H_cc and of Gamma_cc, of
-the test and of the training set, up to a term that falls with the ratio; with the first
-eigenvector alone its cosine is sqrt(9/10).
+two independent sets that no step sees, up to a term that falls with the ratio; with the
+first eigenvector alone its cosine is sqrt(9/10).
 """
 
 import ml_collections

@@ -2,9 +2,10 @@
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/bulk_factors
 
-The setting of raised_rate.py; updates are weighed by 1 in the dominant space, where the
-rate stays, and by the factor in the bulk. Expected: on a quadratic the edge is where
-factor x eta lambda_{k+1} = 2, so that it falls as one over the factor.
+The setting of raised_rate.py; updates at the raised rate are weighed by 1 in the
+dominant space and by the factor in the bulk. Expected: on a quadratic the edge is at
+the smaller of 2 / lambda_1 and 2 / (factor x lambda_{k+1}), so that it falls as one
+over the factor where that exceeds lambda_1 / lambda_{k+1}.
 """
 
 import ml_collections

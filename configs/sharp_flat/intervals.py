@@ -4,7 +4,7 @@
 
 The setting of raised_rate.py, the basis refreshed each T steps. Expected: at the first
 rate intervals up to 50 cost nothing; at larger ones a stale basis meets the edge by
-lambda_max(R H R), which its error lifts above lambda_{k+1}.
+lambda_max(R H R), which its error lifts above lambda_{k+1}, the predicted one.
 """
 
 import ml_collections
@@ -27,9 +27,12 @@ def get_grid() -> dict[str, tuple]:
 
 SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
 GRIDS = {
-    "cpu": {
-        "subspace.refresh_every": (10, 50, 200, 1000),
-        "optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0),
-    },
+    "cpu": [
+        {
+            "subspace.refresh_every": (10, 50, 200, 1000),
+            "optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0),
+        },
+        {"subspace.refresh_every": (1,), "optimizer.drop_factor": (1.0,)},
+    ],
     "ci": {"subspace.refresh_every": (5, 30), "optimizer.drop_factor": (1.0, 64.0)},
 }

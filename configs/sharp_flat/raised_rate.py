@@ -22,9 +22,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.drop_factor = 1.0
     config.modes = ("plain", "bulk")
     config.subspace.refresh_every = 0
-    config.log_every = 50
+    config.log_every = 25
     config.measure.sharpness = 1
-    config.measure.bulk_sharpness = 2
+    config.measure.bulk_sharpness = 4
     config.measure.spectrum = 0
     config.measure.held_out = 0
     return config

@@ -30,7 +30,7 @@ def get_grid() -> list[time_to_loss.Fields]:
     return time_to_loss.grid_of(OPTIMIZERS, time_to_loss.WEIGHTS)
 
 
-# SGD and Adam, five runs a rate: the budget is ten runs an optimizer.
+# SGD and Adam, 12 runs each.
 SCALES = {
     "cpu": {
         "task.num_train": 1000,

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.data.fixed import TEST, TRAIN, fixed_key
 from experiments.data.prepared import Folder
 from experiments.data.splits import Mixture, Splits
 
 _NUM_EXAMPLES = 10_000
-_TRAIN_KEY, _TEST_KEY = 0, 1  # of the fixed sets; runs draw from their own seeds
 _GENERAL_SEED = 0
 _GENERAL_SPREAD = 0.5
 
@@ -56,7 +56,7 @@ def load_gaussian_mixture(
       ValueError: if an option is out of range or `means` is unknown.
     """
     del data_dir
-    _require(0 < num_components <= dimension, "num_components in 1 .. dimension")
+    _require(1 < num_components <= dimension, "num_components in 2 .. dimension")
     if means not in MEANS:
         raise ValueError(
             f"unknown task.means {means!r}; known ones: {', '.join(sorted(MEANS))}"
@@ -105,11 +105,11 @@ def _splits(mixture: Mixture, num_train: int | None, num_test: int) -> Splits:
     sample = functools.partial(draw, mixture)
 
     def examples(key: int, count: int) -> dict[str, np.ndarray]:
-        return jax.tree.map(np.asarray, sample(jax.random.key(key), count))
+        return jax.tree.map(np.asarray, sample(fixed_key(key), count))
 
     return Splits(
-        train=examples(_TRAIN_KEY, num_train),
-        test=examples(_TEST_KEY, num_test),
+        train=examples(TRAIN, num_train),
+        test=examples(TEST, num_test),
         num_classes=int(mixture.labels.max()) + 1,
         sample=sample,
         mixture=mixture,

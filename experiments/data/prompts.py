@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.data.fixed import TEST, TRAIN, fixed_key
 from experiments.data.prepared import Folder
 from experiments.data.splits import Splits
 
 _NUM_PROMPTS = 1000
-_TRAIN_KEY, _TEST_KEY = 0, 1  # of the fixed sets; runs draw from their own seeds
 _SHAPE, _VARIANCE = 0.1, 10.0  # of |x|^2 ~ Gamma(shape, scale), shape scale^2 = 10
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
@@ -101,11 +101,11 @@ def load_prompts(
     sample = functools.partial(draw, covariates, dimension, context)
 
     def prompts(key: int, count: int) -> dict:
-        return jax.tree.map(np.asarray, sample(jax.random.key(key), count))
+        return jax.tree.map(np.asarray, sample(fixed_key(key), count))
 
     return Splits(
-        train=prompts(_TRAIN_KEY, num_train),
-        test=prompts(_TEST_KEY, num_test),
+        train=prompts(TRAIN, num_train),
+        test=prompts(TEST, num_test),
         num_classes=1,
         sample=sample,
     )

@@ -14,6 +14,9 @@ float32, 1 for a token and 0 for padding.
 """
 
 
+_NO_DIRECTION = 1e-6  # of the largest singular value of a mixture's means
+
+
 class Mixture(NamedTuple):
     """A Gaussian mixture.
 
@@ -24,6 +27,12 @@ class Mixture(NamedTuple):
     means: np.ndarray
     labels: np.ndarray
     snr: float
+
+    @property
+    def span(self) -> np.ndarray:
+        """An orthonormal basis of the means' span, [rank, d]."""
+        _, sizes, directions = np.linalg.svd(self.means, full_matrices=False)
+        return directions[sizes > _NO_DIRECTION * sizes[0]]
 
 
 class Splits(NamedTuple):

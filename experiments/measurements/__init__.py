@@ -65,14 +65,14 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "density": Measurement(
         energy.density, f"{3 * energy.DENSITY_PROBES * energy.DENSITY_STEPS}"
     ),
-    "blocks": Measurement(blocks.blocks, "of each block 2 k to 10 k, twice"),
+    "blocks": Measurement(blocks.blocks, "2 k to 10 k a block"),
     "components": Measurement(blocks.components),
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
     "effective_sharpness": Measurement(curvature.effective_sharpness, "about 20"),
     "smoothness": Measurement(smoothness.smoothness, "1"),
     "canonical": Measurement(canonical.canonical, "a gradient an example"),
-    "conditioning": Measurement(smoothness.conditioning, "as many as parameters"),
+    "conditioning": Measurement(smoothness.conditioning, "one a parameter"),
     "bulk_sharpness": Measurement(stability.bulk_sharpness, "about 20"),
 }
 
@@ -115,7 +115,7 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
         smoothness.check_size(sum(leaf.size for leaf in leaves))
     if "canonical" in taken:
         outputs = jax.eval_shape(task.predict_fn, params_of(task), task.train)
-        canonical.check(outputs.shape[-1], task.num_train)
+        canonical.check(config, outputs.shape[-1], task.num_train)
     if "components" in taken and task.mixture is None:
         raise ValueError("measure.components is that of a mixture's components.")
     adam = config.optimizer.name in ("adam", "adamw")

@@ -4,7 +4,8 @@ The matrices are M = H and Gamma, the Hessian of the loss and the second moment 
 examples' gradients, of the outputs' loss alone (a ridge adds the same to all of H's
 eigenvalues), on the test set and on the training set; M_b is their diagonal block b.
 E_k is the span of the leading k eigenvectors of M_b, k the block's `num_outliers`
-(Ben Arous et al., 2023, arXiv:2310.03010).
+(Ben Arous et al., 2023, arXiv:2310.03010, where they are those of the largest
+|eigenvalue|: another space only where a block has large negative ones).
 """
 
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import dominant
+from experiments import optimizers
 from experiments.measurements.record import Metrics, Record, Setting
 from experiments.names import lookup
 from experiments.tasks import Task
@@ -31,7 +33,6 @@ LARGEST_DENSE = 128
 """Blocks of at most so many parameters are decomposed as dense matrices."""
 
 _TOL = 1e-3
-_NO_DIRECTION = 1e-6  # of the largest singular value of the means
 
 
 def blocks(record: Record, setting: Setting) -> Metrics:
@@ -51,6 +52,12 @@ def blocks(record: Record, setting: Setting) -> Metrics:
     Blocks of up to 128 parameters are decomposed densely, larger ones by Lanczos to a
     relative residual of 1e-3: some 2 k to 10 k products, those of all rows at once.
     """
+    # Small products of ours, which a GPU would round to TF32.
+    with jax.default_matmul_precision("highest"):
+        return _of_all(record, setting)
+
+
+def _of_all(record: Record, setting: Setting) -> Metrics:
     metrics: Metrics = {}
     chosen = setting.config.blocks
     for name in chosen.names or setting.task.blocks:
@@ -73,6 +80,12 @@ def blocks(record: Record, setting: Setting) -> Metrics:
 def check(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raise ValueError for blocks, matrices or examples that there are not."""
     chosen = config.blocks
+    if not task.blocks:
+        raise ValueError("measure.blocks: this network has no blocks.")
+    if task.source is not None:
+        raise ValueError("measure.blocks needs examples in device memory.")
+    if chosen.num_more < 0:
+        raise ValueError(f"blocks.num_more must be at least 0, got {chosen.num_more}.")
     for name in chosen.names:
         lookup("block", name, task.blocks)
     for name in chosen.matrices:
@@ -90,9 +103,11 @@ def _measured(
     task, block = setting.task, setting.task.blocks[name]
     data = setting.test if split == "test" else setting.train
     k = block.num_outliers or setting.config.subspace.k
-    curvature = MATRICES[matrix](task.data_loss_fn)
-    if setting.config.examples_at_once:
-        curvature = dominant.in_batches(curvature, setting.config.examples_at_once)
+    curvature = optimizers.in_chunks(
+        setting.config,
+        MATRICES[matrix](task.data_loss_fn),
+        jax.tree.leaves(data)[0].shape[0],
+    )
     curvature = dominant.restrict(curvature, block.select)
 
     def of(one: dominant.Curvature) -> tuple[Metrics, Any]:
@@ -101,17 +116,20 @@ def _measured(
         num = min(k_of_one + setting.config.blocks.num_more, optax.tree.size(theta))
         top = _top(one(record.params, data), theta, num)
         outliers = jax.tree.map(lambda b: b[:k_of_one], top.basis)
-        along = _coefficients(outliers, theta) / optax.tree.norm(theta)
+        along = _coefficients(outliers, theta)
         gradient = dominant.domain(one, record.gradient)
-        of_gradient = _coefficients(outliers, gradient) / optax.tree.norm(gradient)
+        of_gradient = _coefficients(outliers, gradient)
+        norm, largest = optax.tree.norm(theta), jnp.abs(top.eigenvalues[0])
         metrics = {
             "eigenvalues": top.eigenvalues,
             "next_eigenvalue": top.next_eigenvalue,
-            "residual": jnp.max(top.residuals) / jnp.abs(top.eigenvalues[0]),
-            "norm": optax.tree.norm(theta),
-            "alignment": jnp.linalg.norm(along),
-            "alignment_first": jnp.abs(along[0]),
-            "alignment_gradient": jnp.linalg.norm(of_gradient),
+            "residual": _over(jnp.max(top.residuals), largest),
+            "norm": norm,
+            "alignment": _over(jnp.linalg.norm(along), norm),
+            "alignment_first": _over(jnp.abs(along[0]), norm),
+            "alignment_gradient": _over(
+                jnp.linalg.norm(of_gradient), optax.tree.norm(gradient)
+            ),
         }
         if block.by_row:
             metrics |= _beside_means(setting, top.basis)
@@ -123,6 +141,11 @@ def _measured(
     rows = jnp.arange(len(leaf))
     metrics, outliers = jax.vmap(lambda i: of(dominant.row_of(curvature, i)))(rows)
     return metrics | {"with_means": metrics["with_means"][0]}, outliers
+
+
+def _over(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """Return part / whole, 0 for 0 / 0, as `dominant.alignment` does."""
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)
 
 
 class _Top(NamedTuple):
@@ -145,7 +168,10 @@ def _top(matvec: dominant.Matvec, like: Any, num: int) -> _Top:
             found.eigenvalues, found.basis, found.residuals, found.next_eigenvalue
         )
     _, unflatten = ravel_pytree(like)
-    columns = jax.vmap(lambda v: ravel_pytree(matvec(unflatten(v)))[0])(jnp.eye(size))
+    # One column after the other: a product each, whatever the memory.
+    columns = jax.lax.map(
+        lambda v: ravel_pytree(matvec(unflatten(v)))[0], jnp.eye(size)
+    )
     values, vectors = jnp.linalg.eigh((columns + columns.T) / 2)
     values, vectors = values[::-1], vectors[:, ::-1][:, :num]
     errors = columns @ vectors - vectors * values[:num]
@@ -172,12 +198,10 @@ def _beside_means(setting: Setting, basis: Any) -> Metrics:
     """Return |P_S u_i|^2 and <u_i, mu_a>^2 / |mu_a|^2 of each vector of a row."""
     assert setting.task.mixture is not None  # no other task has rows
     means = setting.task.mixture.means
-    _, sizes, directions = np.linalg.svd(means, full_matrices=False)
-    span = directions[sizes > _NO_DIRECTION * sizes[0]]
     units = means / np.linalg.norm(means, axis=1, keepdims=True)
     (vectors,) = jax.tree.leaves(basis)
     return {
-        "in_span": jnp.sum((vectors @ span.T) ** 2, axis=-1),
+        "in_span": jnp.sum((vectors @ setting.task.mixture.span.T) ** 2, axis=-1),
         "with_means": (vectors @ units.T) ** 2,
     }
 

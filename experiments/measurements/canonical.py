@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from experiments.measurements.record import Metrics, Record, Setting
 
@@ -27,7 +28,8 @@ def canonical(record: Record, setting: Setting) -> Metrics:
         data = jax.tree.map(lambda x: x[None], one)
         return task.predict_fn(params, data)[0, 0]
 
-    values, rows = jax.vmap(jax.value_and_grad(outputs), (None, 0))(params, train)
+    with jax.default_matmul_precision("highest"):
+        values, rows = jax.vmap(jax.value_and_grad(outputs), (None, 0))(params, train)
     residuals = values - train["labels"][:, 0]
     num = len(residuals)
     parts = [leaf.reshape(num, -1) for leaf in jax.tree.leaves(rows)]
@@ -41,8 +43,23 @@ def canonical(record: Record, setting: Setting) -> Metrics:
     }
 
 
-def check(num_outputs: int, num_train: int) -> None:
-    """Raise ValueError for a network or a training set that this is not for."""
+_LOSSES = ("half_squared_error", "log_cosh", "sqrt")
+
+
+def check(config: ml_collections.ConfigDict, num_outputs: int, num_train: int) -> None:
+    """Raise ValueError where p and q would not mean what they say."""
+    optimizer, task = config.optimizer, config.task
+    others = ("sam_rho", "clip_norm", "weight_decay")
+    if optimizer.name not in ("sgd", "gd") or any(optimizer[name] for name in others):
+        raise ValueError(
+            "measure.canonical is for plain gradient descent: optimizer.name 'gd' or "
+            f"'sgd' without {', '.join(others)}."
+        )
+    if task.loss not in _LOSSES or task.ridge:
+        raise ValueError(
+            "measure.canonical is for losses whose second derivative at 0 is 1, "
+            f"without task.ridge: {', '.join(_LOSSES)}; got {task.loss!r}."
+        )
     if num_outputs != 1:
         raise ValueError(
             f"measure.canonical is for one output, not {num_outputs}: set task.classes."

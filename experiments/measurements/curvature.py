@@ -169,13 +169,16 @@ def noise(record: Record, setting: Setting) -> Metrics:
 
     Of batches of B out of N examples without replacement: Cov(g_B) = (N - B) / (N - 1)
     / B times the covariance of the examples' gradients g_i, and v^T Cov(g_i) v is the
-    variance of <g_i, v>, a derivative of each example's loss along v. Random v are
-    uniform on the sphere. 2 k derivatives, each about half a product.
+    variance of <g_i, v>, a derivative of each example's loss along v. Of batches of
+    fresh examples the factor is 1 / B. Random v are uniform on the sphere. 2 k
+    derivatives, each about half a product.
     """
     data = setting.curvature_data
     count = jax.tree.leaves(data)[0].shape[0]
     size = min(setting.config.batch_size, count)
     factor = (count - size) / max(count - 1, 1) / size
+    if setting.task.sample is not None:
+        factor = 1 / setting.config.batch_size
 
     def losses(params: Any) -> jax.Array:
         def loss(example: Any) -> jax.Array:

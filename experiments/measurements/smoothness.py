@@ -32,7 +32,7 @@ def conditioning(record: Record, setting: Setting) -> Metrics:
     """Robust condition numbers of H, by its eigenvalues and by its diagonal.
 
     - by_eigenvalues, lambda_max / median |lambda|, and by_diagonal, max |H_ii| / median
-      |H_ii| (Jiang et al. 2022, arXiv:2212.14424; the latter is what their code and
+      |H_ii| (Jiang et al. 2022, arXiv:2211.02254; the latter is what their code and
       that of Ahn et al. 2024 compute);
     - norm, the largest |lambda|; smallest, the smallest eigenvalue.
 

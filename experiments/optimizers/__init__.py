@@ -5,6 +5,7 @@ from experiments.optimizers.base import base_optimizer as base_optimizer
 from experiments.optimizers.base import is_full_batch as is_full_batch
 from experiments.optimizers.curvatures import curvature_data as curvature_data
 from experiments.optimizers.curvatures import hessian as hessian
+from experiments.optimizers.curvatures import in_chunks as in_chunks
 from experiments.optimizers.curvatures import split_hessian as split_hessian
 from experiments.optimizers.curvatures import tracked_curvature as tracked_curvature
 from experiments.optimizers.curvatures import tracked_data as tracked_data

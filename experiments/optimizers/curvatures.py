@@ -12,6 +12,7 @@ import ml_collections
 import optax
 
 import dominant
+from experiments import blocks
 from experiments.names import lookup
 from experiments.optimizers.fields import require, require_defaults
 from experiments.tasks import Task
@@ -26,9 +27,17 @@ def _hessian(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvatur
 
 
 def _gauss_newton(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
-    """G, of the network and the loss on its outputs."""
-    del config
-    return dominant.gauss_newton(task.predict_fn, task.output_loss_fn)
+    """G, of the network and the loss on its outputs; a ridge belongs to it."""
+    curvature = dominant.gauss_newton(task.predict_fn, task.output_loss_fn)
+    ridge = config.task.ridge
+    if not ridge:
+        return curvature
+
+    def at(params: Any, data: Any) -> dominant.Matvec:
+        matvec = curvature(params, data)
+        return lambda v: optax.tree.add_scale(matvec(v), ridge, v)
+
+    return at
 
 
 def _functional_hessian(
@@ -62,13 +71,12 @@ def _random(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature
 
 
 def _layers(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
-    """H without what couples the layers: a leaf and its siblings are one."""
-
-    def layer_of(path: Any, leaf: Any) -> str:
-        del leaf
-        return jax.tree_util.keystr(path[:-1])
-
-    return dominant.block_diagonal(_hessian(config, task), layer_of)
+    """H without what couples the layers."""
+    if len(blocks.layers(task.init)) < 2:
+        raise ValueError("subspace.curvature = 'layers' needs at least two layers.")
+    return dominant.block_diagonal(
+        _hessian(config, task), lambda path, _: blocks.layer_of(path)
+    )
 
 
 def _updates(config: ml_collections.ConfigDict, task: Task) -> dominant.Curvature:
@@ -122,9 +130,17 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_updates(config: ml_collections.ConfigDict) -> None:
+    k, window, switch = config.subspace.k, config.subspace.window, config.switch
     require(
-        config.subspace.window >= 1,
-        f"subspace.window must be at least 1, got {config.subspace.window}.",
+        window >= k,
+        f"subspace.window must be at least subspace.k = {k}, got {window}.",
+    )
+    # Before, the basis is arbitrary.
+    first = switch.step if switch.step > 0 else switch.min_steps
+    require(
+        first >= k,
+        "subspace.curvature = 'updates' has k directions after k steps: switch.step, "
+        f"or switch.min_steps, must be at least {k}, got {first}.",
     )
     require(
         config.projection.acts_on == "update",
@@ -182,10 +198,18 @@ def _in_chunks(
     curvature: dominant.Curvature,
     count: int | None = None,
 ) -> dominant.Curvature:
-    at_once, first = config.examples_at_once, config.subspace.num_examples
     if count is None:
+        first = config.subspace.num_examples
         # The chunks of a source are none too many: each is a matter of its own.
         count = first or (task.num_train if task.source is None else 0)
+    return in_chunks(config, curvature, count)
+
+
+def in_chunks(
+    config: ml_collections.ConfigDict, curvature: dominant.Curvature, count: int
+) -> dominant.Curvature:
+    """Return a curvature on so many examples, in chunks where these are too many."""
+    at_once = config.examples_at_once
     # A product in chunks takes the gradient anew: not where one chunk is all there is.
     return dominant.in_batches(curvature, at_once) if 0 < at_once < count else curvature
 

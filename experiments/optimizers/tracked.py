@@ -165,7 +165,7 @@ def tracked_optimizer(
     *,
     axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return `projected_optimizer` in a tracker of the training loss' top eigenspace.
+    """Return `projected_optimizer` in a tracker of the config's top eigenspace.
 
     The state's structure does not depend on the weights, so that every branch can start
     from one and the same state, and one compiled program serves all.
@@ -181,8 +181,8 @@ def tracked_optimizer(
     Returns:
       A transformation with
       `update(batch_gradient, state, params, *, curvature_data, gradient, grad_fn)`:
-      curvature_data is all of the training data, gradient that of the full loss (read
-      until the switch), and grad_fn is read with SAM only (`base.sam`).
+      curvature_data is what `tracked_data` returns, gradient that of the full loss
+      (read until the switch), and grad_fn is read with SAM only (`base.sam`).
 
     Raises:
       ValueError: as `check`, or if a field of `subspace` is out of range.

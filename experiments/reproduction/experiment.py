@@ -6,6 +6,7 @@ that was fixed before.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.reproduction.plots import Panel
@@ -67,6 +68,7 @@ class Experiment(NamedTuple):
     title: a few words. claims: what it answers to.
     judge: the numbers, from the runs. plots: the figures, from the runs.
     run: does one of its runs in a folder and returns its status; None: `train.run`.
+    is_complete: whether a folder whose run has ended has all that `run` leaves.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Experiment(NamedTuple):
     judge: Callable[[Runs], Sequence[Criterion]]
     plots: Callable[[Runs], Sequence[Panel]]
     run: Callable[[Any, str], Mapping[str, Any]] | None = None
+    is_complete: Callable[[Path], bool] | None = None
 
 
 def verdict(criteria: Iterable[Criterion]) -> str:

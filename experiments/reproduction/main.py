@@ -107,7 +107,7 @@ def run(
             return experiment.run(config, workdir)
         return train.run(config, workdir, command)
 
-    errors = runner.run_points(design, folder, train_point)
+    errors = runner.run_points(design, folder, train_point, experiment.is_complete)
     runs = runner.read_runs(design, folder)
     return reports.judge(paper, experiment, scale, design, runs, errors)
 

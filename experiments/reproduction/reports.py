@@ -1,6 +1,7 @@
 """What is written of a paper's experiments: the report, its figures, the verdicts."""
 
 import statistics
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,16 @@ def judge(
             for claim in experiment.claims
         ]
         return _entry(paper, experiment, scale, design, runs, errors, criteria, ())
-    criteria, plots = experiment.judge(runs), experiment.plots(runs)
+    try:
+        criteria, plots = experiment.judge(runs), experiment.plots(runs)
+    except Exception as error:  # the other experiments go on
+        traceback.print_exc()
+        note = f"{type(error).__name__}: {error}"
+        criteria = [
+            Criterion(claim.id, "the numbers could be computed", (), None, note)
+            for claim in experiment.claims
+        ]
+        plots, errors = (), {**errors, "the judge": note}
     return _entry(paper, experiment, scale, design, runs, errors, criteria, plots)
 
 

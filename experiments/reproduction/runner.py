@@ -29,8 +29,13 @@ def check_folders(design: Design, folder: Path) -> None:
         records.is_run_of(folder / point.name, point.config.to_dict())
 
 
-def run_points(design: Design, folder: Path, train: Train) -> dict[str, str]:
-    """Do the runs that have not ended.
+def run_points(
+    design: Design,
+    folder: Path,
+    train: Train,
+    is_complete: Callable[[Path], bool] | None = None,
+) -> dict[str, str]:
+    """Do the runs that have not ended, or, of those, are not complete.
 
     One that raises an exception counts as failed, and the next one follows. One that
     was told to end (SIGTERM) is the last.
@@ -40,7 +45,8 @@ def run_points(design: Design, folder: Path, train: Train) -> dict[str, str]:
     """
     errors: dict[str, str] = {}
     for point in design.points:
-        if _status(folder / point.name) in ENDED:
+        ended = _status(folder / point.name) in ENDED
+        if ended and (is_complete is None or is_complete(folder / point.name)):
             continue
         print(f"{folder.name}: {point.name}", file=sys.stderr, flush=True)
         try:

@@ -66,8 +66,20 @@ def test_the_neuron_follows_the_exact_recursion():
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_sharpness_is_the_dense_hessians(loss, width):
-    config = settings(width=width, residuals=(1.3,), sharpnesses=(0.9,), steps=3)
+@pytest.mark.parametrize("p", [1.3, 0.0, -0.4])
+def test_sharpness_is_the_dense_hessians(loss, width, p):
+    config = settings(width=width, residuals=(p,), sharpnesses=(0.9,), steps=1)
+    assert_dense(config, loss, p)
+
+
+def test_the_neurons_sharpness_is_the_dense_hessians():
+    config = settings(
+        model="tanh_neuron", residuals=(0.7,), sharpnesses=(0.9,), steps=1
+    )
+    assert_dense(config, "half_squared_error", 0.7)
+
+
+def assert_dense(config, loss, p):
     found = bifurcation.paths(config, loss)
     with jax.enable_x64(True):
         model = bifurcation.model_of(config, loss)
@@ -77,8 +89,8 @@ def test_sharpness_is_the_dense_hessians(loss, width):
         flat, unflatten = jax.flatten_util.ravel_pytree(params)
         hessian = jax.hessian(lambda x: model.loss(unflatten(x)))(flat)
         expected = np.linalg.eigvalsh(np.asarray(hessian))[-1]
-    np.testing.assert_allclose(found["path/sharpness"][0, 0], expected, rtol=1e-12)
-    np.testing.assert_allclose(found["path/p"][0, 0], 1.3, rtol=1e-12)
+    np.testing.assert_allclose(found["path/sharpness"][0, 0], expected, rtol=1e-10)
+    np.testing.assert_allclose(found["path/p"][0, 0], p, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(found["path/q"][0, 0], 1 / 0.9, rtol=1e-12)
 
 
@@ -137,9 +149,19 @@ def test_a_run_writes_a_branch_a_loss(tmp_path):
         ({"model": "linear"}, "unknown model 'linear'"),
         ({"losses": ("hinge",)}, "unknown loss 'hinge'"),
         ({"learning_rates": (0.0,)}, "must be positive"),
-        ({"residuals": (50.0,)}, "needs a sharpness above"),
+        ({"residuals": (-50.0,)}, "needs a sharpness of at least 6.25"),
+        ({"sharpnesses": (0.0,)}, "sharpnesses must be positive"),
+        ({"model": "tanh_neuron", "losses": ("sqrt",)}, "a tanh_neuron has losses"),
+        (
+            {
+                "model": "tanh_neuron",
+                "losses": ("half_squared_error",),
+                "width": 2,
+            },
+            "a tanh_neuron has width = 1",
+        ),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"points": ((0.1, 4.0),), "width": 2}, "width 1"),
+        ({"points": ((0.1, 4.0),), "width": 2}, "width = 1"),
     ],
 )
 def test_what_cannot_be_run(fields, message):

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from configs import defaults
 from experiments import measurements, optimizers, records, train
@@ -174,6 +176,7 @@ def test_a_run_draws_fresh_examples_and_measures_blocks(tmp_path):
     config.batch_size, config.steps, config.log_every = 1, 20, 5
     config.checkpoint_every = 20
     config.seeds = 2
+    config.task.num_train = 1
     config.subspace.k, config.subspace.refresh_every = 1, 1000
     config.switch.step = 1
     config.modes = ("plain",)
@@ -186,13 +189,57 @@ def test_a_run_draws_fresh_examples_and_measures_blocks(tmp_path):
     eigenvalues = [line["blocks/classes_hessian_test_eigenvalues"] for line in lines]
     assert np.shape(eigenvalues) == (len(lines), 3, 4)
     assert np.shape(lines[0]["components/margin"]) == (3,)
-    # Of a fixed set of one example each step would give the same batch loss at first.
-    seeds = [
-        [line["loss/batch"] for line in lines if line["seed"] == s] for s in (0, 1)
-    ]
-    assert len(set(map(tuple, seeds))) == 2
-    loss = [line["loss/full"] for line in lines if line["seed"] == 0]
-    assert loss[-1] < loss[0]
+    # The training set has one example, and no step sees it.
+    assert all(line["loss/batch"] != line["loss/full"] for line in lines)
+    # Each member measures its own parameters.
+    task = make_task(config.task)
+    for seed in (0, 1):
+        rows = task.init(jax.random.key(seed))["classes"]
+        (line,) = (
+            line
+            for line in lines
+            if line["branch"] == "warmup" and line["seed"] == seed
+        )
+        found = line["blocks/classes_hessian_test_norm"]
+        np.testing.assert_allclose(found, np.linalg.norm(rows, axis=1), rtol=1e-5)
+
+
+def test_a_layer_of_a_network_by_the_dense_matrices():
+    config = tiny_config()
+    config.task.num_train, config.task.hidden_sizes = 20, (2,)
+    config.blocks.names, config.blocks.splits = ("layers.1",), ("train",)
+    record, setting = record_of(config)
+    k = config.subspace.k
+    take = jax.jit(lambda record: blocks.blocks(record, setting))
+    found = take(record._replace(**{name: None for name in ("step", "key")}))
+    flat, unravel = ravel_pytree(record.params)
+    size = optax.tree.size(record.params["layers"]["1"])
+    loss = setting.task.loss_fn
+    hessian = jax.hessian(lambda x: loss(unravel(x), setting.train))(flat)
+
+    def one(x, example):
+        return loss(unravel(x), jax.tree.map(lambda leaf: leaf[None], example))
+
+    rows = jax.vmap(jax.grad(one), (None, 0))(flat, setting.train)
+    matrices = {"hessian": hessian, "second_moment": rows.T @ rows / len(rows)}
+    theta = np.asarray(flat)[-size:]
+    gradient = np.asarray(ravel_pytree(record.gradient)[0])[-size:]
+    for matrix, whole in matrices.items():
+        values, vectors = top(np.asarray(whole, np.float64)[-size:, -size:], k)
+        name = f"blocks/layers.1_{matrix}_train"
+        np.testing.assert_allclose(found[f"{name}_eigenvalues"][:k], values, rtol=1e-3)
+        for key, v in (("alignment", theta), ("alignment_gradient", gradient)):
+            expected = np.linalg.norm(vectors @ v) / np.linalg.norm(v)
+            np.testing.assert_allclose(found[f"{name}_{key}"], expected, atol=2e-3)
+
+
+def test_a_block_that_is_zero_has_no_alignment():
+    record, setting = record_of(mixture_config("xor_mixture", "two_layer"))
+    params = jax.tree.map(jnp.zeros_like, record.params)
+    found = blocks.blocks(record._replace(params=params), setting)
+    for key in ("alignment", "alignment_first", "residual"):
+        number = found[f"blocks/output_hessian_test_{key}"]
+        assert np.isfinite(number), key
 
 
 @pytest.mark.parametrize(
@@ -201,6 +248,7 @@ def test_a_run_draws_fresh_examples_and_measures_blocks(tmp_path):
         ({"names": ("rows",)}, "unknown block 'rows'; known ones: layers.0"),
         ({"matrices": ("fisher",)}, "known ones: hessian, second_moment"),
         ({"splits": ("validation",)}, "known ones: test, train"),
+        ({"num_more": -1}, "num_more must be at least 0, got -1"),
     ],
 )
 def test_what_there_is_not(fields, message):

@@ -39,7 +39,38 @@ TASKS = {
         "num_heads": 2,
         "loss": "cross_entropy",
     },
+    "linear": {
+        "dataset": "gaussian_mixture",
+        "dimension": 5,
+        "num_components": 3,
+        "num_test": 6,
+        "loss": "cross_entropy",
+    },
+    "two_layer": {
+        "dataset": "xor_mixture",
+        "dimension": 5,
+        "num_hidden": 4,
+        "num_test": 6,
+        "loss": "cross_entropy",
+    },
+    "linear_transformer": {
+        "dataset": "prompts",
+        "dimension": 2,
+        "context": 4,
+        "num_layers": 2,
+        "num_test": 6,
+        "loss": "squared_error",
+    },
+    "softmax_transformer": {
+        "dataset": "prompts",
+        "dimension": 2,
+        "context": 4,
+        "num_layers": 2,
+        "num_test": 6,
+        "loss": "sqrt",
+    },
 }
+ON_DISK = ("cifar10", "sst2", "tiny_shakespeare")
 
 BASES = {
     "sgd": {},
@@ -63,6 +94,10 @@ COVERING = [
     ("transformer", "muon"),
     ("gpt", "adamw"),
     ("mlp", "rmsprop"),
+    ("linear", "adam"),
+    ("two_layer", "heavy_ball"),
+    ("linear_transformer", "adam"),
+    ("softmax_transformer", "nesterov"),
 ]
 
 PAIRS = list(itertools.product(TASKS, BASES))
@@ -73,7 +108,7 @@ def _prepared(request):
     """Ask for the data on disk where a task needs them."""
     if "model" in request.fixturenames:
         model = request.getfixturevalue("model")
-        if TASKS[model]["dataset"] != "digits":
+        if TASKS[model]["dataset"] in ON_DISK:
             request.getfixturevalue("tfds_data_dir")
 
 
@@ -127,7 +162,7 @@ def one_step(config, task, seed, batch):
     update = optimizers.stepwise_optimizer(config, dom, bulk).update
     loss, gradient = jax.value_and_grad(task.loss_fn)(state.params, batch)
     full = steps.Full(loss, gradient, {})
-    new, _ = steps.take_step(config, task, state, batch, full, update)
+    new, _ = steps.take_step(config, task, state, batch, full, None, update)
     return state, new
 
 

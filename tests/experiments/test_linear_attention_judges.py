@@ -33,8 +33,11 @@ def trained(optimizer, loss, task, condition=1.0, directional=1.0, seeds=3, **fi
             "smoothness/directional": directional,
         }
 
-    parts = [("warmup", range(0, 1), line), ("plain", range(50, 2501, 50), line)]
+    # As the engine logs them: the branch begins at step 1.
+    steps = [*range(1, 2500, 50), 2500]
+    parts = [("warmup", range(0, 1), line), ("plain", steps, line)]
     config = {
+        "log_every": 50,
         "optimizer": {"name": optimizer, "learning_rate": 0.02},
         "task": {"model": "linear_transformer", "num_layers": 3, **task},
         **fields,
@@ -63,6 +66,23 @@ def test_sgd_and_adam():
     assert found(ratios={**PUBLISHED, "setting 3": 100.0})[1] == PARTLY
     below = dict.fromkeys(PUBLISHED, 0.5)
     assert found(ratios=below)[1] == NOT_REPRODUCED
+
+
+def test_seeds_that_diverged():
+    """One that did has no number at a step, and an infinite loss at the end."""
+    runs = in_all_settings()
+    bad = runs["setting 1 sgd"]
+    outcomes = bad.status["branches"]["plain"]
+    outcomes[1] = {"status": "diverged", "step": 500}
+    lines = [line for line in bad.lines if line["seed"] != 1 or line["step"] < 500]
+    runs["setting 1 sgd"] = bad._replace(lines=lines)
+    criteria = EXPERIMENTS["optimizers"].judge(runs)
+    (ends,) = (c for c in criteria if c.text == "setting 1, SGD: loss at the end")
+    assert ends.values[1] == np.inf
+    assert np.isfinite(ends.values[0])
+    of_step = [c for c in criteria if "setting 1, step 750" in c.text]
+    assert [len(c.values) for c in of_step] == [2, 2]
+    assert EXPERIMENTS["optimizers"].plots(runs)
 
 
 def test_a_trend():
@@ -139,7 +159,7 @@ def test_covariates(gamma, expected):
             late = found["gamma sgd"]
             lines = [
                 line | {"conditioning/by_diagonal": 6.0}
-                if line["step"] == 750
+                if line["step"] == 751
                 else line
                 for line in late.lines
             ]

@@ -51,7 +51,7 @@ def classes(snr, alignment, first=0.94, gap=None, in_span=0.95, fresh=True, **ta
                 line |= {
                     f"{prefix}_alignment": [now] * K,
                     f"{prefix}_alignment_first": [first] * K,
-                    f"{prefix}_eigenvalues": [[at_zero.eigenvalue] * K] * K,
+                    f"{prefix}_eigenvalues": [[at_zero.eigenvalue] * K + [edge]] * K,
                     f"{prefix}_next_eigenvalue": [edge] * K,
                     f"{prefix}_in_span": [[in_span] * K + [0.01] * 5] * K,
                     f"{prefix}_with_means": np.eye(K + 5, K).tolist(),
@@ -74,31 +74,32 @@ def test_alignment_of_classes():
     assert found(0.93, 0.99, first=0.999)["P3-E4"] == NOT_REPRODUCED
 
 
-def test_the_threshold_and_the_rate():
-    experiment = EXPERIMENTS["snr_sweep"]
-    ratios = (1.0, 3.0, 10.0, 30.0, 100.0)
+def test_the_threshold():
+    experiment = EXPERIMENTS["emergence"]
 
-    def found(missing, gaps=()):
-        gaps = dict(gaps)
+    def found(**gaps):
         runs = {
-            str(snr): classes(snr, 1 - missing(snr), gap=gaps.get(snr))
-            for snr in ratios
+            str(snr): classes(snr, 0.9, gap=gaps.get(f"at_{snr:g}"))
+            for snr in (1.0, 5.0, 10.0, 30.0, 100.0)
         }
-        return verdicts_of(experiment, runs)
+        return verdicts_of(experiment, runs)["P3-E2"]
 
     assert theory.outlier_at_zero(K, 1.0, 0.05).visible is False
-    assert theory.outlier_at_zero(K, 3.0, 0.05).visible is True
-    # At the ratio 3 theory's gap is smaller than the bound.
-    above = {3.0: 1.1}
-    assert found(lambda snr: 0.5 / snr, above) == {
-        "P3-E2": REPRODUCED,
-        "P3-E8": REPRODUCED,
-    }
-    assert found(lambda snr: 0.5 / snr**2, above)["P3-E8"] == NOT_REPRODUCED
-    closed = {**above, 100.0: 1.01}
-    assert found(lambda snr: 0.5 / snr, closed)["P3-E2"] == PARTLY
-    open_below = {**above, 1.0: 1.2}
-    assert found(lambda snr: 0.5 / snr, open_below)["P3-E2"] == PARTLY
+    assert theory.outlier_at_zero(K, 5.0, 0.05).visible is True
+    assert found() == REPRODUCED
+    assert found(at_100=1.01) == PARTLY
+    assert found(at_1=1.2) == PARTLY
+
+
+def test_the_rate():
+    def found(power):
+        runs = {
+            str(snr): classes(snr, 1 - 0.5 / snr**power) for snr in (5.0, 10.0, 100.0)
+        }
+        return verdicts_of(EXPERIMENTS["snr_sweep"], runs)["P3-E8"]
+
+    assert found(1) == REPRODUCED
+    assert found(2) == NOT_REPRODUCED
 
 
 def test_the_span_of_the_means():

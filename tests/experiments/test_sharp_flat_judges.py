@@ -31,6 +31,7 @@ def run_at(factor, losses, diverged=(), over=0.5, **fields):
             "subspace/next_eigenvalue": NEXT,
             "sharpness/over_edge": factor * RATE * LARGEST / 2,
             "bulk_sharpness/over_edge": over,
+            "bulk_sharpness/largest": NEXT,
         }
 
     steps = range(1500, 3001, 50)
@@ -66,7 +67,8 @@ def test_rates():
     assert found() == (REPRODUCED, REPRODUCED)
     assert found(bulk=0.9) == (NOT_REPRODUCED, REPRODUCED)
     assert found(over=0.9) == (REPRODUCED, NOT_REPRODUCED)
-    assert found(diverged=()) == (REPRODUCED, NO_VERDICT)
+    # A loss that ends higher is a failure, too; without one there is none to see.
+    assert found(diverged=())[1] == NO_VERDICT
 
 
 # Phase diagrams.
@@ -149,6 +151,9 @@ def test_interpolation():
 # Does it pay?
 
 
+COLD = 7  # products of the first solve
+
+
 def priced(name, mode, halves_each, products_each=0, rho=0.0, **weights):
     """A run whose loss halves in so many steps, and whose products grow in steps."""
     costs = {
@@ -160,7 +165,7 @@ def priced(name, mode, halves_each, products_each=0, rho=0.0, **weights):
     def line(step):
         return {
             "loss/full": 2.0 ** -(step / halves_each),
-            "cost/matvecs": products_each * step,
+            "cost/matvecs": COLD + products_each * step,
         }
 
     optimizer = {"name": name, "learning_rate": 0.1, "sam_rho": rho}
@@ -178,18 +183,19 @@ def priced(name, mode, halves_each, products_each=0, rho=0.0, **weights):
 
 def test_the_price_of_a_loss():
     # A quarter after twice as many steps, between two lines: 2 x 170 = 340.
-    plain = pays.price(priced("sgd", "plain", 170), 0.25)
+    plain = pays.price(priced("sgd", "plain", 170), 0.25, 0.001)
     assert plain == pytest.approx((340, 0, 340, 0.34))
-    other = pays.price(priced("sgd", "interpolated", 110, 0.1), 0.25)
-    # 220 steps, 200 of them before the switch; 25 products at the line after.
+    other = pays.price(priced("sgd", "interpolated", 110, 0.1), 0.25, 0.001)
+    # 220 steps, 200 of them before the switch. The line after, at 250, has spent 10
+    # products since the last one before the switch, at 150; and a solve from scratch.
     assert other.steps == pytest.approx(220)
-    assert other.products == pytest.approx(25)
-    assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 25 * 0.01)
-    assert other.gradients == pytest.approx(220 + 25 * 0.01 / 0.001)
+    assert other.products == pytest.approx(10 + COLD)
+    assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 17 * 0.01)
+    assert other.gradients == pytest.approx(220 + 17 * 0.01 / 0.001)
     # SAM takes two gradients a step.
-    of_sam = pays.price(priced("sgd", "plain", 170, rho=0.05), 0.25)
+    of_sam = pays.price(priced("sgd", "plain", 170, rho=0.05), 0.25, 0.001)
     assert of_sam.gradients == pytest.approx(680)
-    assert pays.price(priced("sgd", "plain", 1e6), 0.25).steps == math.inf
+    assert pays.price(priced("sgd", "plain", 1e6), 0.25, 0.001).steps == math.inf
 
 
 def test_what_pays_in_steps_need_not_pay_in_time():
@@ -202,6 +208,9 @@ def test_what_pays_in_steps_need_not_pay_in_time():
     assert pays.target(runs) == pytest.approx(1.05 * 2.0 ** -(1000 / 170))
     found = verdicts_of(experiment, runs)
     assert found == {"P2 steps": REPRODUCED, "P2 time": NOT_REPRODUCED}
+    # A solve that costs more than all of SGD's steps is no crash.
+    slow = on_basis(100, slow=1.0)
+    assert pays.price(slow, 0.25, 0.001).seconds > COLD
     runs["bulk"] = priced("sgd", "interpolated", 20, products_each=0.01, bulk=4.0)
     assert verdicts_of(experiment, runs)["P2 time"] == REPRODUCED
 
@@ -225,9 +234,10 @@ def test_bases_at_equal_time():
         "updates": on_basis(100, slow=0.0001, curvature="updates", window=50),
     }
     assert bases.time_of(runs) == pytest.approx(1.0)  # 1,000 steps of a millisecond
-    # 200 plain steps, n of 3 ms, and a tenth of a product of 10 ms each step: 0.2 +
-    # 0.003 n + 0.001 (200 + n) = 1, n = 150; after 350 steps it has 2^-3.5.
-    assert bases.loss_at(runs["all"], 1.0) == pytest.approx(2**-3.5, rel=1e-3)
+    # 200 plain steps, n of 3 ms, and a tenth of a product of 10 ms each step since 150,
+    # and the first solve: 0.2 + 0.003 n + 0.001 (50 + n) + 0.07 = 1, n = 170; after 370
+    # steps it has 2^-3.7.
+    assert bases.loss_at(runs["all"], 1.0) == pytest.approx(2**-3.7, rel=1e-3)
     found = bases.best(runs)
     assert list(found) == [
         "Hessian, 5,000 examples",
@@ -239,6 +249,48 @@ def test_bases_at_equal_time():
     del runs["updates"]
     runs["few"] = on_basis(200, slow=0.001, num_examples=200)
     assert verdicts_of(experiment, runs) == {"P2 bases": NOT_REPRODUCED}
+
+
+def test_a_basis_that_costs_more_than_all_there_is():
+    runs = {
+        "plain": priced("sgd", "plain", 170),
+        "all": on_basis(100, slow=10.0),
+        "few": on_basis(100, num_examples=200),
+    }
+    found = verdicts_of(EXPERIMENTS["cheaper_bases"], runs)
+    assert found == {"P2 bases": REPRODUCED}
+
+
+def test_without_unit_costs_it_says_so():
+    run = priced("sgd", "plain", 170)
+    with pytest.raises(ValueError, match="unit costs have not been measured"):
+        pays.costs_of(run._replace(lines=run.lines[:-1]))
+
+
+def test_a_target_that_is_no_progress_gives_no_verdict():
+    rising = priced("sgd", "plain", -300)
+    runs = {"plain": rising, "bulk": priced("sgd", "interpolated", 110, bulk=4.0)}
+    criteria = EXPERIMENTS["time_to_loss"].judge(runs)
+    assert all(one.holds is None and not one.values for one in criteria)
+
+
+def test_the_switch_by_the_rule():
+    def runs(loss_by_rule):
+        found = {}
+        for step, loss in ((1, 1.0), (1500, 0.8)):
+            for factor in (1.0, 64.0):
+                end = loss if factor == 1 else 2.0
+                found[f"{step},{factor}"] = run_at(
+                    factor, {"plain": 0.8, "bulk": end}, switch={"step": step}
+                )
+        found["rule"] = run_at(
+            1.0, {"plain": 0.8, "bulk": loss_by_rule}, switch={"step": 0}
+        )
+        return found
+
+    experiment = EXPERIMENTS["switch_steps"]
+    assert verdicts_of(experiment, runs(0.82))["P2-E4"] == REPRODUCED
+    assert verdicts_of(experiment, runs(0.9))["P2-E4"] == PARTLY
 
 
 def test_a_run_that_diverged_has_no_loss_at_a_later_time():

@@ -34,11 +34,13 @@ def _best(runs: Runs) -> dict[str, Run]:
     found: dict[str, Run] = {}
     for run in runs.values():
         name = _attention(run)
-        if name not in found or np.mean(end_losses(run)) < np.mean(
-            end_losses(found[name])
-        ):
+        if name not in found or _mean_end(run) < _mean_end(found[name]):
             found[name] = run
     return found
+
+
+def _mean_end(run: Run) -> float:
+    return float(np.mean(end_losses(run)))
 
 
 def _judge_softmax(runs: Runs) -> list[Criterion]:

@@ -34,19 +34,29 @@ def pairs(runs: Runs, group: Any) -> dict[Any, dict[str, Run]]:
 
 
 def end_losses(run: Run, branch: str = "plain") -> Any:
-    """Return each seed's loss at the end, the mean of the last lines."""
-    return np.array(
-        [
-            np.mean(series(lines, "loss/full")[1][-_LAST_LINES:])
-            for lines in by_seed(run, branch)
-        ]
-    )
+    """Return each seed's loss at the end, the mean of the last lines.
+
+    Infinite of one that diverged.
+    """
+    outcomes = run.status["branches"][branch]
+    outcomes = outcomes if isinstance(outcomes, list) else [outcomes]
+    found = []
+    for lines, outcome in zip(by_seed(run, branch), outcomes, strict=True):
+        losses = series(lines, "loss/full")[1][-_LAST_LINES:]
+        diverged = outcome["status"] != "finished"
+        found.append(np.inf if diverged else np.mean(losses))
+    return np.array(found, float)
 
 
 def at_step(run: Run, metric: str, step: int) -> Any:
-    """Return each seed's value of a metric at a step, or NaN."""
+    """Return each seed's value of a metric at the line nearest to a step.
+
+    NaN where there is none within the distance of two lines, as of one that diverged.
+    """
     found = []
     for lines in by_seed(run, "plain"):
-        values = dict(zip(*series(lines, metric), strict=True))
-        found.append(values.get(step, np.nan))
+        steps, values = series(lines, metric)
+        distances = np.abs(np.array(steps) - step)
+        near = distances.size and distances.min() <= run.config["log_every"]
+        found.append(values[int(distances.argmin())] if near else np.nan)
     return np.array(found, float)

@@ -138,7 +138,7 @@ def _judge_covariates(runs: Runs) -> list[Criterion]:
     for name, both in pairs(runs, _covariates).items():
         for step in STEPS:
             found = ratios(both, "conditioning/by_diagonal", step)
-            means[name, step] = float(np.mean(found))
+            means[name, step] = float(np.mean(found)) if found.size else math.nan
             text = f"{name}, step {step}: R(SGD) / R(Adam) by the diagonal"
             criteria.append(
                 Criterion(COVARIATES.id, text, tuple(found), None, interval(found))

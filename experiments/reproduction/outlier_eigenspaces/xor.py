@@ -54,7 +54,7 @@ def _judge_layers(runs: Runs) -> list[Criterion]:
         values = np.take_along_axis(aligned, largest, axis=1).min(axis=1)
         text = (
             f"λ = {ratio:g}, T = {_HIDDEN_AT}: align(W_i, E_2), the lowest of the "
-            f"{_LARGEST} largest neurons"
+            f"{_LARGEST} neurons of the largest |W_i|"
         )
         criteria.append(at_least(HIDDEN.id, text, values, 0.98))
         values = at_time(run, _output("alignment"), _OUTPUT_AT)

@@ -46,7 +46,7 @@ def clock(run: Run) -> tuple[list[float], list[float]]:
     """
     times, losses = [], []
     for line in pays.lines_of(run):
-        products = line["cost/matvecs"] if pays.mode(run) != "plain" else 0.0
+        products = pays.products_at(run, line)
         times.append(pays.seconds(run, line["step"], products))
         losses.append(line["loss/full"])
     return times, losses
@@ -113,9 +113,10 @@ def _judge(runs: Runs) -> list[Criterion]:
     for name, one in found.items():
         lines, times = pays.lines_of(one.run), clock(one.run)[0]
         reached = [line for line, at in zip(lines, times, strict=True) if at <= time]
+        last = reached[-1] if reached else lines[0]
         note = (
-            f"{pays.setting(one.run)}; {reached[-1]['step']} steps and "
-            f"{reached[-1]['cost/matvecs']} products of "
+            f"{pays.setting(one.run)}; {last['step']} steps and "
+            f"{pays.products_at(one.run, last):g} products of "
             f"{1e3 * pays.costs_of(one.run)['seconds/product']:.3g} ms by then"
         )
         text = f"{name}: loss at that time over SGD's"
@@ -153,5 +154,6 @@ EXPERIMENTS = (
         _judge,
         _plots,
         unit_costs.train_and_time,
+        unit_costs.is_timed,
     ),
 )

@@ -17,6 +17,7 @@ from experiments.reproduction import boundaries, phase
 from experiments.reproduction.experiment import Claim, Criterion, Run, Runs
 from experiments.reproduction.judging import at_least, by_seed, mean
 from experiments.reproduction.plots import Axis, Map, Mark
+from experiments.summary import WARMUP
 
 RATE = "optimizer.drop_factor"
 """The field along x: the multiple of the learning rate from the switch on."""
@@ -45,13 +46,17 @@ class Branch(NamedTuple):
 
 
 def _at_switch(run: Run, of_line: Callable[[Mapping[str, Any]], float]) -> float:
-    """Return 2 / (eta lambda), lambda the mean over seeds at the last line before."""
-    last = [
-        [line for line in lines if "subspace/eigenvalues" in line][-1]
-        for lines in by_seed(run, "warmup")
+    """Return 2 / (eta lambda), lambda the mean over seeds at the switch.
+
+    That is at the first line of a branch, where everything is measured.
+    """
+    first = [
+        next(line for line in lines if line["branch"] != WARMUP)
+        for lines in by_seed(run, run.config["modes"][-1])
+        if any(line["branch"] != WARMUP for line in lines)
     ]
     rate = run.config["optimizer"]["learning_rate"]
-    return 2 / (rate * mean([of_line(line) for line in last]))
+    return 2 / (rate * mean([of_line(line) for line in first]))
 
 
 def _limit_of_sgd(run: Run) -> float:
@@ -59,7 +64,11 @@ def _limit_of_sgd(run: Run) -> float:
 
 
 def _limit_of_bulk(run: Run) -> float:
-    return _at_switch(run, lambda line: line["subspace/next_eigenvalue"])
+    """By lambda_max(R H R) with the basis in use, a solve of its own.
+
+    The tracker's lambda_{k+1} is an estimate from below.
+    """
+    return _at_switch(run, lambda line: line["bulk_sharpness/largest"])
 
 
 def _limit_of_weights(run: Run) -> float:
@@ -117,7 +126,7 @@ def largest_stable(runs: Runs, rows: Rows, mode: str) -> list[float]:
     found = phase.diagram(runs, RATE, rows.field, unstable_in(mode))
     largest = []
     for shares in phase.matrix(found):
-        bad = [i for i, share in enumerate(shares) if share >= 0.5]
+        bad = [i for i, share in enumerate(shares) if not share < 0.5]
         last = (bad[0] if bad else len(shares)) - 1
         largest.append(float(found.x[last]) if last >= 0 else 0.0)
     return largest

@@ -1,6 +1,7 @@
 """Interpolated updates: alpha times the dominant part, gamma times the bulk."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ def roughness(run: Run) -> list[float]:
         later = [line for line in lines if line["step"] >= switch]
         steps, losses = series(later, "loss/full")
         logs = np.log(np.asarray(losses, float))
+        if not np.isfinite(logs).all():
+            found.append(float("inf"))  # it diverged
+            continue
         trend: Any = np.polynomial.Polynomial.fit(steps, logs, 1)
         found.append(float(np.var(logs - trend(np.asarray(steps)))))
     return found
@@ -53,7 +57,8 @@ def roughness(run: Run) -> list[float]:
 def _judge(runs: Runs) -> list[Criterion]:
     path = sorted(filter(_on_path, runs.values()), key=lambda run: _weights(run)[1])
     losses = [mean(_ratios(run)) for run in path]
-    rise = max(after / before - 1 for before, after in itertools.pairwise(losses))
+    rises = [after / before - 1 for before, after in itertools.pairwise(losses)]
+    rise = float("nan") if any(map(math.isnan, rises)) else max(rises)
     plain = [one.ratio for run in path[:1] for one in ends(run, "plain")]
     criteria = [
         at_most(

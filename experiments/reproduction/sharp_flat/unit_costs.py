@@ -8,6 +8,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ def train_and_time(config: ml_collections.ConfigDict, workdir: str) -> Mapping:
     return status
 
 
-def is_timed(workdir: str) -> bool:
+def is_timed(workdir: str | Path) -> bool:
     """Return whether a run's costs have been measured."""
     return any(line["branch"] == PART for line in records.read_metrics(workdir))
 
@@ -57,7 +58,10 @@ def unit_costs(config: ml_collections.ConfigDict) -> dict[str, float]:
         f"seconds/{name}_step": _per_call(functools.partial(step, of_mode), 50)
         for name, of_mode in weights.items()
     }
-    return {**seconds, "seconds/product": _per_call(product, 3)}
+    costs = {**seconds, "seconds/product": _per_call(product, 3)}
+    if min(costs.values()) <= 0:
+        raise RuntimeError(f"a time that cannot be: {costs}; is the machine busy?")
+    return costs
 
 
 def _per_call(run: Callable[[int], Any], num: int) -> float:
@@ -85,9 +89,13 @@ def _stepper(
     state = jax.jit(made.initial_state)()
     nothing = {name: np.bool_(False) for name in measurements.chosen(config)}
 
+    # At a rate of 0 a step costs the same, and nothing can diverge.
+    nowhere = optimizers.Rates(jnp.float32(0), jnp.float32(1))
+
     def branch(dom: float, bulk: float, is_warmup: bool) -> Branch:
         weights = jnp.float32(dom), jnp.float32(bulk)
-        return Branch(*weights, jnp.asarray(is_warmup), jnp.int32(_NEVER))
+        last = jnp.int32(_NEVER)
+        return Branch(*weights, jnp.asarray(is_warmup), last, rates=nowhere)
 
     def arguments(num: int, of_branch: Branch) -> tuple:
         return state, of_branch, np.int32(num), nothing, task.train, task.test
