@@ -1,9 +1,11 @@
-"""P5-E2: the gradient's noise at the start, its tails.
+"""P5-E2, and of P5-E7 to E9: the gradient's noise at the start, its tails.
 
     make reproduce EXPERIMENTS=linear_attention/noise
 
-10,000 mini-batches of 1,000 prompts in settings 1 to 3: the norms of their gradients'
-noise. Expected: heavy tails, heavier in settings 2 and 3.
+10,000 mini-batches of 1,000 prompts: the norms of their gradients' noise, in settings 1
+to 3, with covariates on the sphere, with two and with eight layers, and of the deep
+network. Expected: heavy tails everywhere, heavier in settings 2 and 3 than in 1, with
+Gamma norms than on the sphere, and with eight layers than with two.
 """
 
 import ml_collections
@@ -27,12 +29,30 @@ def get_config() -> ml_collections.ConfigDict:
     return config.lock()
 
 
+_SETTINGS = [task for task, _ in settings.SETTINGS]
+_DEEP: settings.Fields = {
+    "task.num_layers": (8,),
+    "task.dimension": (20,),
+    "task.context": (60,),
+}
+
+
 def get_grid() -> list[settings.Fields]:
-    return [task for task, _ in settings.SETTINGS]
+    return [
+        *_SETTINGS,
+        {"task.covariates": ("sphere",)},
+        {"task.num_layers": (2, 8)},
+        _DEEP,
+    ]
 
 
-_LITTLE = {n: v for n, v in settings.LITTLE.items() if n.startswith("task.")}
+_LITTLE = {n: v for n, v in settings.LITTLE.items() if n.startswith("task.num_t")}
 SCALES = {
     "cpu": {"num_batches": 4000},
     "ci": {**_LITTLE, "batch_size": 16, "num_batches": 200},
+}
+# The deep one takes a minute a hundred batches.
+GRIDS = {
+    "cpu": get_grid()[:-1],
+    "ci": [*_SETTINGS, {"task.covariates": ("sphere",)}, {"task.num_layers": (2, 8)}],
 }

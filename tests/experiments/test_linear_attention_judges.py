@@ -117,12 +117,24 @@ def noisy(task, draw):
 
 
 def test_heavy_tails():
-    def found(*draws):
-        runs = {
-            name: noisy(task, draw)
-            for (name, task), draw in zip(SETTINGS.items(), draws, strict=True)
+    def all_of(first, second, third, sphere, shallow, deep):
+        plain = SETTINGS["setting 1"]
+        draws = {
+            "1": (plain, first),
+            "2": (SETTINGS["setting 2"], second),
+            "3": (SETTINGS["setting 3"], third),
+            "sphere": ({**plain, "covariates": "sphere"}, sphere),
+            "shallow": ({**plain, "num_layers": 2}, shallow),
+            "deep": ({**plain, "num_layers": 8}, deep),
         }
-        return verdicts_of(EXPERIMENTS["noise"], runs)["P5-E2"]
+        runs = {
+            name: noisy({"dimension": 5, "num_layers": 3, **task}, draw)
+            for name, (task, draw) in draws.items()
+        }
+        return verdicts_of(EXPERIMENTS["noise"], runs)
+
+    def found(*draws):
+        return all_of(*draws, light, light, heavy)["P5-E2"]
 
     def light(rng, num):
         return rng.normal(10, 1, num) + 0.3 * rng.exponential(1, num) ** 2
@@ -135,7 +147,13 @@ def test_heavy_tails():
 
     assert found(light, heavy, heavy) == REPRODUCED
     assert found(heavy, light, light) == PARTLY
-    assert found(uniform, uniform, uniform) == NOT_REPRODUCED
+    assert found(uniform, light, light) == PARTLY
+    others = all_of(light, heavy, heavy, light, light, heavy)
+    assert others["P5-E8 noise"] == others["P5-E9 noise"] == REPRODUCED
+    others = all_of(light, heavy, light, heavy, heavy, light)
+    assert others["P5-E8 noise"] == others["P5-E9 noise"] == NOT_REPRODUCED
+    nothing = all_of(*[uniform] * 6)
+    assert set(nothing.values()) == {NOT_REPRODUCED}
 
 
 def test_the_tail_index_of_a_power_law():
