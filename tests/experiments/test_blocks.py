@@ -206,14 +206,14 @@ def test_a_run_draws_fresh_examples_and_measures_blocks(tmp_path):
 
 def test_a_layer_of_a_network_by_the_dense_matrices():
     config = tiny_config()
-    config.task.num_train, config.task.hidden_sizes = 20, (2,)
-    config.blocks.names, config.blocks.splits = ("layers.1",), ("train",)
+    config.task.num_train, config.task.hidden_sizes = 20, (1,)
+    config.blocks.names, config.blocks.splits = ("layers.0",), ("train",)
     record, setting = record_of(config)
     k = config.subspace.k
     take = jax.jit(lambda record: blocks.blocks(record, setting))
     found = take(record._replace(**{name: None for name in ("step", "key")}))
     flat, unravel = ravel_pytree(record.params)
-    size = optax.tree.size(record.params["layers"]["1"])
+    size = optax.tree.size(record.params["layers"]["0"])
     loss = setting.task.loss_fn
     hessian = jax.hessian(lambda x: loss(unravel(x), setting.train))(flat)
 
@@ -222,11 +222,11 @@ def test_a_layer_of_a_network_by_the_dense_matrices():
 
     rows = jax.vmap(jax.grad(one), (None, 0))(flat, setting.train)
     matrices = {"hessian": hessian, "second_moment": rows.T @ rows / len(rows)}
-    theta = np.asarray(flat)[-size:]
-    gradient = np.asarray(ravel_pytree(record.gradient)[0])[-size:]
+    theta = np.asarray(flat)[:size]
+    gradient = np.asarray(ravel_pytree(record.gradient)[0])[:size]
     for matrix, whole in matrices.items():
-        values, vectors = top(np.asarray(whole, np.float64)[-size:, -size:], k)
-        name = f"blocks/layers.1_{matrix}_train"
+        values, vectors = top(np.asarray(whole, np.float64)[:size, :size], k)
+        name = f"blocks/layers.0_{matrix}_train"
         np.testing.assert_allclose(found[f"{name}_eigenvalues"][:k], values, rtol=1e-3)
         for key, v in (("alignment", theta), ("alignment_gradient", gradient)):
             expected = np.linalg.norm(vectors @ v) / np.linalg.norm(v)

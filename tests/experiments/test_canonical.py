@@ -104,10 +104,16 @@ def test_near_zero_a_step_is_the_canonical_map():
 def test_what_it_is_not_for():
     config = tiny_config()
     config.measure.canonical = 1
+    with pytest.raises(ValueError, match="plain gradient descent"):
+        measurements.check(config, make_task(config.task))
+    config.optimizer.update({"name": "gd", "momentum": 0.0})
     with pytest.raises(ValueError, match="one output, not 10"):
         measurements.check(config, make_task(config.task))
     with pytest.raises(ValueError, match="at most 200 training examples, got 201"):
-        canonical.check(1, 201)
+        canonical.check(config, 1, 201)
+    config.task.loss = "squared_error"
+    with pytest.raises(ValueError, match="second derivative at 0 is 1"):
+        canonical.check(config, 1, 5)
 
 
 def test_a_task_with_real_labels_has_no_accuracy_and_its_start_can_be_scaled():

@@ -99,11 +99,42 @@ def test_layers_are_the_hessian_without_what_couples_them(config, task):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_one_layer_has_nothing_to_couple(config):
+    config = config.copy_and_resolve_references()
+    config.task.update(
+        {
+            "dataset": "gaussian_mixture",
+            "model": "linear",
+            "hidden_sizes": None,
+            "loss": "cross_entropy",
+        }
+    )
+    config.subspace.curvature = "layers"
+    with pytest.raises(ValueError, match="at least two layers"):
+        optimizers.tracked_curvature(config, make_task(config.task))
+
+
+def test_a_ridge_is_in_the_gauss_newton_part(config):
+    """H = G + F, the ridge's identity with G."""
+    config = config.copy_and_resolve_references()
+    config.task.ridge = 0.3
+    task = make_task(config.task)
+    params = task.init(jax.random.key(0))
+    found = {}
+    for name in ("hessian", "gauss_newton", "functional_hessian"):
+        config.subspace.curvature = name
+        found[name] = dense(config, task, params)
+    whole = found["gauss_newton"] + found["functional_hessian"]
+    scale = np.abs(found["hessian"]).max()
+    np.testing.assert_allclose(whole, found["hessian"], atol=1e-5 * scale)
+    assert np.linalg.eigvalsh(found["gauss_newton"])[0] > 0.29
+
+
 def test_the_space_of_the_latest_updates(config, task):
     """With k of them it holds them all, and their mean square is its trace."""
     config = config.copy_and_resolve_references()
     config.optimizer.update({"name": "sgd", "momentum": 0.0})
-    config.switch.update({"threshold": 0.95, "min_steps": 0, "step": 1})
+    config.switch.update({"threshold": 0.95, "min_steps": 0, "step": 3})
     config.subspace.update({"curvature": "updates", "window": 3, "refresh_every": 1})
     curvatures.check(config)
     tx = optimizers.tracked_optimizer(config, task, 0.0, 1.0)
@@ -186,7 +217,8 @@ def test_a_run_tracks_another_batch_in_bfloat16(tmp_path):
         ({"products_in": "float8"}, "known ones: bfloat16, float32"),
         ({"curvature": "random", "examples": "batch"}, "has no effect"),
         ({"curvature": "updates", "products_in": "bfloat16"}, "has no effect"),
-        ({"curvature": "updates", "window": 0}, "at least 1, got 0"),
+        ({"curvature": "updates", "window": 2}, "at least subspace.k = 3, got 2"),
+        ({"curvature": "updates", "k": 20}, "k directions after k steps"),
         ({"window": 7}, "has no effect with curvature = 'hessian'"),
     ],
 )
