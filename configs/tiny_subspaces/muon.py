@@ -36,13 +36,13 @@ def get_grid() -> list[dict[str, tuple]]:
 SCALES = {
     "cpu": {
         "seeds": 1,
-        "steps": 3000,
+        "steps": 2000,
         "subspace.num_examples": 500,
         "subspace.min_interval": 10,
     },
     "ci": small.MLP,
 }
 GRIDS = {
-    "cpu": [_BY_RULE, {"switch.step": (1500,)}],
+    "cpu": [_BY_RULE, {"switch.step": (1000,)}],
     "ci": {"switch.step": (0, 30)},
 }

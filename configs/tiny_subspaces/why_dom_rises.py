@@ -46,14 +46,14 @@ def get_grid() -> dict[str, tuple]:
 SCALES = {
     "cpu": {
         "seeds": 1,
-        "steps": 4000,
-        "switch.step": 2000,
+        "steps": 3000,
+        "switch.step": 1500,
         "subspace.num_examples": 500,
         "subspace.min_interval": 50,
     },
     "ci": {**small.MLP, "switch.step": 30},
 }
 GRIDS = {
-    "cpu": _grid(2000),
+    "cpu": _grid(1500),
     "ci": {"noise_free_steps": ((), (30, 61)), "subspace.refresh_every": (5, 30)},
 }
