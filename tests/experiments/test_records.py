@@ -178,7 +178,15 @@ def test_metrics_are_strict_json_lines(tmp_path):
     assert line == {"a": ["NaN", "Infinity", "-Infinity"]}
 
 
-@pytest.mark.parametrize("value", [{"nested": 1}, [[1.0]], object(), np.ones((2, 2))])
+def test_matrices_are_lists_of_lists(tmp_path):
+    records.append_metrics(tmp_path, {"matrix": np.array([[1.5, math.nan], [0, 2]])})
+    (line,) = records.read_metrics(tmp_path)
+    (first, second), (third, fourth) = line["matrix"]
+    assert (first, third, fourth) == (1.5, 0, 2)
+    assert math.isnan(second)
+
+
+@pytest.mark.parametrize("value", [{"nested": 1}, [{"nested": 1}], object()])
 def test_other_values_are_refused_by_name(tmp_path, value):
     with pytest.raises(TypeError, match="'loss/full'"):
         records.append_metrics(tmp_path, {"loss/full": value})

@@ -32,10 +32,17 @@ def test_a_line_becomes_numbers_by_name():
             "loss/full": np.float32(0.5),
             "v": np.arange(1.0, 11.0),
             "w": [True, 4],
+            "m": np.array([[1.0, 2.0], [3.0, 4.0]]),
             "text": "no number",
             "nothing": None,
         }
-    ) == {"loss/full": 0.5, **components, "w/1": 1.0, "w/2": 4.0}
+    ) == {
+        "loss/full": 0.5,
+        **components,
+        "w/1": 1.0,
+        "w/2": 4.0,
+        **{"m/1/1": 1.0, "m/1/2": 2.0, "m/2/1": 3.0, "m/2/2": 4.0},
+    }
 
 
 def test_a_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
