@@ -28,4 +28,4 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-SCALES = {"cpu": {"steps": 3000}, "ci": small.MLP}
+SCALES = {"cpu": {"steps": 2000}, "ci": small.MLP}
