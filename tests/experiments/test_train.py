@@ -407,11 +407,10 @@ def test_a_missing_data_set_names_the_command(tmp_path, monkeypatch):
 
 
 def config_files():
-    """Those of runs of the training loop; the toy has a command of its own."""
     return sorted(
         path
         for path in Path("configs").rglob("*.py")
-        if "toy" not in path.name and "def get_config" in path.read_text("utf-8")
+        if "def get_config" in path.read_text("utf-8")
     )
 
 
@@ -423,7 +422,8 @@ def test_configs_load_locked_and_survive_json(path):
     assert config.is_locked
     with pytest.raises(AttributeError):
         config.no_such_field = 1
-    train.check(config)
+    if "checkpoint_every" in config:  # a run of the training loop
+        train.check(config)
     assert json.loads(json.dumps(config.to_dict()))["steps"] == config.steps
     assert scope["__doc__"]
 
