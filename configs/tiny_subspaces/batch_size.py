@@ -5,6 +5,8 @@
 The MLP of figure 1 with batches of 10 to all 5,000 examples, at one learning rate, far
 below the edge of stability (0.01; 2/lr = 200). Expected: chi_10, averaged over the
 second half, falls as batches grow, and is below 0.1 without noise.
+
+At SCALE=cpu it took 4 minutes on two shared AMD EPYC cores. P1-R2: reproduced.
 """
 
 import ml_collections

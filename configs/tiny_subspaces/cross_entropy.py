@@ -4,6 +4,9 @@
 
 The MLP of figure 1 with cross-entropy. Expected: after the switch Dom-SGD's loss rises,
 while SGD and Bulk-SGD learn.
+
+At SCALE=cpu it took 86 seconds on two shared AMD EPYC cores. P1-E10 MLP: partly; P1-R7
+MLP: reproduced.
 """
 
 import ml_collections

@@ -4,6 +4,9 @@
 
 The CNN of figure 1 with cross-entropy. Expected: after the switch Dom-SGD's loss rises,
 while SGD and Bulk-SGD learn.
+
+At SCALE=cpu it took 4 minutes on two shared AMD EPYC cores. P1-E10 CNN: partly; P1-R7
+CNN: reproduced.
 """
 
 import ml_collections

@@ -5,6 +5,8 @@
 The MLP of figure 1 on the whole training set, which stays in host memory; the curvature
 is that of the first 5,000 images, and the switch comes at step 3,000, since the rule
 would ask for the full gradient at each step. Expected: the order of figure 1's curves.
+
+At SCALE=cpu it took 2 minutes on two shared AMD EPYC cores. P1-R3: reproduced.
 """
 
 import ml_collections

@@ -6,6 +6,8 @@ The MLP of figure 1 with heavy ball (0.9) and with Adam (0.001 and 0.0001); what
 projected is the update, while the buffers see raw gradients. Adam may not meet the rule
 of the switch (at 0.001 it had not after 2,000 steps): it switches at step 2,000.
 Expected: as in figure 1.
+
+At SCALE=cpu it took 5 minutes on two shared AMD EPYC cores. P1-E13 MLP: partly.
 """
 
 import ml_collections

@@ -5,6 +5,9 @@
 The MLP of figure 1 with Muon (momentum 0.95) at the learning rates 0.001 and 0.02 (the
 replication's is not known), with the rule of the switch, which it should never meet;
 and at 0.02 with a switch at step 2,000.
+
+At SCALE=cpu it took 6 minutes on two shared AMD EPYC cores. P1-E2 Muon: reproduced;
+P1-E13 Muon: partly.
 """
 
 import ml_collections

@@ -5,6 +5,8 @@
 The MLP of figure 1 under SGD: v^T Cov(g_B) v along the top 20 eigenvectors of the
 Hessian and along 20 random directions, each 500 steps. Expected: at least ten times as
 large along the eigenvectors, and growing with the eigenvalue.
+
+At SCALE=cpu it took 4 minutes on two shared AMD EPYC cores. P1-R10: reproduced.
 """
 
 import ml_collections

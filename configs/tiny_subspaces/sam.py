@@ -4,6 +4,8 @@
 
 The MLP of figure 1 with SAM around SGD, radius 0.05 and 0.1; what is projected is SAM's
 update. Expected: Dom-SAM stalls, and Bulk-SAM learns at least as SAM does.
+
+At SCALE=cpu it took 82 seconds on two shared AMD EPYC cores. P1-E7: reproduced.
 """
 
 import ml_collections

@@ -4,6 +4,8 @@
 
 The MLP of figure 1, full batches, at SGD's learning rate 0.01, where lambda_1 stays far
 below 2/lr = 200. Expected: chi_10 below 0.1 (in the median from step 1,000 on).
+
+At SCALE=cpu it took 2 minutes on two shared AMD EPYC cores. P1-E9: reproduced.
 """
 
 import ml_collections

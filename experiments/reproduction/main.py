@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         entries = []
         for experiment in experiments:
             try:
+                to_run = is_to_run(paper, experiment, arguments.scale, folder)
                 entry = run(paper, experiment, arguments.scale, folder, command)
             except KeyboardInterrupt:
                 sys.exit("interrupted; the same command goes on from here")
@@ -75,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.exit(f"error: {paper}/{experiment.name}: {error}")
             failed |= "failed" in entry.status
             entries.append(entry)
-            # Written after each experiment: there is something to look at early.
-            path = reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
+            if to_run:  # there is something new to look at before all have ended
+                reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
+        path = reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
         if arguments.results:
             reports.write_results(
                 PAPERS[paper].TITLE,
@@ -110,6 +112,14 @@ def run(
     errors = runner.run_points(design, folder, train_point, experiment.is_complete)
     runs = runner.read_runs(design, folder)
     return reports.judge(paper, experiment, scale, design, runs, errors)
+
+
+def is_to_run(paper: str, experiment: Experiment, scale: str, folder: Path) -> bool:
+    """Return whether an experiment has runs that are left to do."""
+    design = read_design(CONFIGS / paper / f"{experiment.name}.py", scale)
+    return bool(
+        runner.left_to_do(design, folder / experiment.name, experiment.is_complete)
+    )
 
 
 def choose(names: Iterable[str]) -> dict[str, list[Experiment]]:

@@ -16,6 +16,7 @@ import ml_collections
 from experiments import records
 from experiments.reproduction.design import Design
 from experiments.reproduction.experiment import Run, Runs
+from experiments.sweep_grid import Point
 
 ENDED = ("finished", "diverged")
 
@@ -44,10 +45,7 @@ def run_points(
       The errors of those that failed, by their points' names.
     """
     errors: dict[str, str] = {}
-    for point in design.points:
-        ended = _status(folder / point.name) in ENDED
-        if ended and (is_complete is None or is_complete(folder / point.name)):
-            continue
+    for point in left_to_do(design, folder, is_complete):
         print(f"{folder.name}: {point.name}", file=sys.stderr, flush=True)
         try:
             status = train(point.config, str(folder / point.name))["status"]
@@ -61,6 +59,18 @@ def run_points(
         if status == "interrupted":
             raise KeyboardInterrupt
     return errors
+
+
+def left_to_do(
+    design: Design, folder: Path, is_complete: Callable[[Path], bool] | None = None
+) -> list[Point]:
+    """Return the points whose runs have not ended, or are not complete."""
+    return [
+        point
+        for point in design.points
+        if _status(folder / point.name) not in ENDED
+        or (is_complete is not None and not is_complete(folder / point.name))
+    ]
 
 
 def read_runs(design: Design, folder: Path) -> Runs:
