@@ -49,7 +49,10 @@ def test_impossible_num_train_is_refused(num_train):
 
 
 def test_unknown_name_lists_the_known_ones():
-    known = "cifar10, digits, fashion_mnist, mnist, sst2, tiny_shakespeare$"
+    known = (
+        "cifar10, digits, fashion_mnist, gaussian_mixture, mnist, prompts, sst2, "
+        "tiny_shakespeare, xor_mixture$"
+    )
     with pytest.raises(ValueError, match=f"'imagenet'; known ones: {known}"):
         data.load("imagenet")
 
