@@ -101,7 +101,7 @@ class Model(NamedTuple):
 
 
 def two_layer_linear(loss: Loss) -> Model:
-    """F = x^T U v of a unit input, l(f): p = f, S = |U^T x|^2 + |v|^2, q = 2 / (eta S).
+    """The loss l(f) of f = x^T U v, x a unit input: p = f, S = |U^T x|^2 + |v|^2, q = 2 / (eta S).
 
     With one neuron it is l(x y).
     """
