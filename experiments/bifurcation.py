@@ -101,9 +101,9 @@ class Model(NamedTuple):
 
 
 def two_layer_linear(loss: Loss) -> Model:
-    """The loss l(f) of f = x^T U v, x a unit input: p = f, S = |U^T x|^2 + |v|^2, q = 2 / (eta S).
+    """The loss l(f) of f = x^T U v, x a unit input; with one neuron it is l(x y).
 
-    With one neuron it is l(x y).
+    p = f, S = |U^T x|^2 + |v|^2, q = 2 / (eta S).
     """
 
     def start(

@@ -8,15 +8,6 @@ images, each pixel standardized by the whole split; half the summed squared erro
 with batch 50 and learning rate 0.001, k = 10. The images are the first ones in
 tensorflow-datasets' order, its own shuffle.
 
-A product with the Hessian of all examples takes seconds on two cores. What two cores
-can do, a shorter horizon with the curvature of 500 examples and a switch at a step:
-
-    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/cnn_cifar10.py \
-        WORKDIR=runs/cnn_cifar10_short ARGS="--config.steps=2000 \
-        --config.switch.step=800 \
-        --config.subspace.num_examples=500 --config.subspace.refresh_every=100 \
-        --config.log_every=100 --config.checkpoint_every=500"
-
 At SCALE=cpu it took 7 minutes on two shared AMD EPYC cores. P1-E1 CNN: partly; P1-E2
 CNN: no verdict; P1-E3 CNN, P1-R1 CNN: reproduced.
 """

@@ -9,15 +9,6 @@ with batch 50 and learning rate 0.001, k = 2. Two differences: the sentences are
 first ones in tensorflow-datasets' order, its own shuffle; and the WordPiece vocabulary
 is one trained on them, unless task.vocabulary names the file of BERT's.
 
-What two cores can do, a shorter horizon with the curvature of 200 examples and a switch
-at a step:
-
-    TFDS_DATA_DIR=... make train CONFIG=configs/tiny_subspaces/transformer_sst2.py \
-        WORKDIR=runs/transformer_sst2_short ARGS="--config.steps=2000 \
-        --config.switch.step=800 --config.subspace.num_examples=200 \
-        --config.subspace.refresh_every=100 --config.log_every=100 \
-        --config.checkpoint_every=500"
-
 At SCALE=cpu it took 13 minutes on two shared AMD EPYC cores. P1-E1 transformer: partly;
 P1-E2 transformer: no verdict; P1-E3 transformer, P1-R1 transformer: reproduced.
 """
