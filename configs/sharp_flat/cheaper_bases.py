@@ -23,13 +23,18 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def _grid(fifth: int, few: int) -> list[time_to_loss.Fields]:
-    """Return SGD, and the bases on all examples, on a fifth, and on a few."""
+def grid_of(
+    fifth: int, few: int, factors: tuple[float, ...] = (1.0, 4.0)
+) -> list[time_to_loss.Fields]:
+    """Return SGD, and the bases on all examples, on a fifth, and on a few.
+
+    Each with the bulk weighed by the factors.
+    """
     plain: time_to_loss.Fields = {"modes": (("plain",),)}
     weights: time_to_loss.Fields = {
         "modes": (("interpolated",),),
         "projection.dom": (0.0,),
-        "projection.bulk": (1.0, 4.0),
+        "projection.bulk": factors,
     }
     others = ("gauss_newton", "layers", "updates")
     return [
@@ -44,8 +49,8 @@ def _grid(fifth: int, few: int) -> list[time_to_loss.Fields]:
 
 
 def get_grid() -> list[time_to_loss.Fields]:
-    return _grid(1000, 200)
+    return grid_of(1000, 200)
 
 
 SCALES = {"cpu": {"steps": 2000}, "ci": time_to_loss.SCALES["ci"]}
-GRIDS = {"ci": _grid(60, 30)}
+GRIDS = {"ci": grid_of(60, 30)}

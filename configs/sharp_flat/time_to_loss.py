@@ -63,7 +63,7 @@ def grid_of(
     for fields in optimizers:
         rates = fields["optimizer.learning_rate"]
         # A factor on the bulk raises its rate: the plain one may have that, too.
-        higher = (*rates, 3 * rates[-1], 10 * rates[-1])
+        higher = (*rates, *(float(f"{times * rates[-1]:g}") for times in (3, 10)))
         grids.append(
             {**fields, "optimizer.learning_rate": higher, "modes": (("plain",),)}
         )
@@ -88,6 +88,23 @@ def get_grid() -> list[Fields]:
 
 
 FEW_WEIGHTS = [((0.0,), (1.0, 4.0)), ((1.0,), (2.0, 4.0))]
+
+
+def few_of(
+    of_sgd: tuple[float, ...], of_adam: tuple[float, ...], of_muon: float
+) -> list[Fields]:
+    """Return runs for the networks whose step is slow on two cores.
+
+    SGD and Adam with their rates and `FEW_WEIGHTS`; SAM at SGD's first rate and Muon at
+    one, with the dominant part left out alone.
+    """
+    sam, muon = with_rates(of_sgd[:1], of_adam)[1::2]
+    others = [sam, {**muon, "optimizer.learning_rate": (of_muon,)}]
+    return [
+        *grid_of(of_both(of_sgd, of_adam), FEW_WEIGHTS),
+        *grid_of(others, FEW_WEIGHTS[:1]),
+    ]
+
 
 # 17 runs an optimizer.
 SCALES = {

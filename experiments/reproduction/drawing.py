@@ -93,12 +93,13 @@ def dashes(shown: Map) -> dict[str, str]:
 class Points(NamedTuple):
     """The points of a curve that are drawn: x, y [n], and NaN where there is a gap.
 
-    left_out: how many could not be drawn, as they are infinite, or not positive on a
-    logarithmic axis.
+    errors: [n] of y, or None. left_out: how many could not be drawn, as they are
+    infinite, or not positive on a logarithmic axis.
     """
 
     x: np.ndarray
     y: np.ndarray
+    errors: np.ndarray | None
     left_out: int
 
 
@@ -106,9 +107,15 @@ def points(curve: Curve, panel: Panel) -> Points:
     """Return the points of one of the panel's curves, thinned where there are many.
 
     Raises:
-      ValueError: if x and y differ in length.
+      ValueError: if x and y, or y and its errors, differ in length.
     """
     x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
+    errors = np.asarray(curve.errors, float) if len(curve.errors) else None
+    if errors is not None and errors.shape != y.shape:
+        raise ValueError(
+            f"curve {curve.name!r} of {panel.title!r} has y of shape {y.shape} and "
+            f"errors of shape {errors.shape}, but expected one each"
+        )
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(
             f"curve {curve.name!r} of {panel.title!r} has x of shape {x.shape} and y "
@@ -124,6 +131,7 @@ def points(curve: Curve, panel: Panel) -> Points:
     return Points(
         x=np.where(shown, x, np.nan)[kept],
         y=np.where(shown, y, np.nan)[kept],
+        errors=None if errors is None else errors[kept],
         left_out=int(np.sum(~shown & ~missing)),
     )
 

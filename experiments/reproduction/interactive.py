@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
@@ -104,12 +105,27 @@ def _traces(plot: Plot) -> list[go.Scatter]:
                     "width": 1.2 * look.width,
                     "dash": "dash" if look.dashed else "solid",
                 },
+                error_y=_error_bars(drawn.errors, color),
                 hovertemplate="%{fullData.name}<br>%{x:.6~g}, %{y:.4~g}<extra></extra>",
                 marker={"color": color, "size": 7 if look.num_curves == 1 else 6},
             )
         )
         named.add(curve.name)
     return traces
+
+
+def _error_bars(errors: np.ndarray | None, color: str) -> dict[str, object] | None:
+    """Return bars of these lengths both ways."""
+    if errors is None:
+        return None
+    lengths = errors.astype("float32")
+    return {
+        "type": "data",
+        "array": lengths,
+        "color": color,
+        "thickness": 1,
+        "width": 2,
+    }
 
 
 def _layout(panel: Panel, drawn: Sequence[Level]) -> go.Layout:

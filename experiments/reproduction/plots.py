@@ -15,6 +15,7 @@ class Curve(NamedTuple):
       "interpolated"), "warmup", "average", "tail", or "" for the next free colour. Over
       the colours of a `Map` all curves are dark, and their dashes tell them apart.
     points: whether to draw points instead of a line.
+    errors: standard errors of y, drawn as bars both ways; empty for none.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Curve(NamedTuple):
     y: Sequence[float]
     role: str = ""
     points: bool = False
+    errors: Sequence[float] = ()
 
 
 class Level(NamedTuple):

@@ -119,6 +119,16 @@ def _draw_plot(axes: Axes, plot: Plot) -> dict[str, Line2D]:
     for curve in plot.curves:
         drawn, look = points(curve, plot), found[curve.name]
         axes.plot(drawn.x, drawn.y, **_style(look, curve.points))
+        if drawn.errors is not None:
+            axes.errorbar(
+                drawn.x,
+                drawn.y,
+                drawn.errors,
+                fmt="none",
+                ecolor=figures.LIGHT[look.color],
+                elinewidth=0.7,
+                capsize=1.5,
+            )
         handle = Line2D([], [], **_style(look._replace(num_curves=1), curve.points))
         handle.set_linewidth(max(handle.get_linewidth(), 1.5))
         handles[curve.name] = handle

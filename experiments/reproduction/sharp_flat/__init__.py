@@ -9,6 +9,7 @@ from experiments.reproduction.sharp_flat import (
     bases,
     curvature,
     edges,
+    guard,
     interpolation,
     pays,
     rates,
@@ -19,6 +20,7 @@ TITLE = "Accelerating training along sharp and flat directions"
 EXPERIMENTS: tuple[Experiment, ...] = (
     *rates.EXPERIMENTS,
     *edges.EXPERIMENTS,
+    *guard.EXPERIMENTS,
     *interpolation.EXPERIMENTS,
     *curvature.EXPERIMENTS,
     *pays.EXPERIMENTS,

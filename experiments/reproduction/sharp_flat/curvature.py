@@ -46,6 +46,20 @@ def _after(run: Run, metric: str) -> list[list[Any]]:
     ]
 
 
+_REPORTED = {
+    "mean tr(P_k H) / tr H": "energy/trace_share_hessian",
+    "mean tr(P_k G) / tr G": "energy/trace_share_gauss_newton",
+    "mean gᵀ P H P g / gᵀ H g": "energy/gradient_share_hessian",
+    "mean gᵀ P G P g / gᵀ G g": "energy/gradient_share_gauss_newton",
+    "mean largest eigenvalue of F": "split/largest_functional_hessian",
+    "mean smallest eigenvalue of F": "split/smallest_functional_hessian",
+}
+
+
+def _means(run: Run, metric: str) -> tuple[float, ...]:
+    return tuple(mean(of_seed) for of_seed in _after(run, metric))
+
+
 def _judge_energy(runs: Runs) -> list[Criterion]:
     run = runs[ONLY_POINT]
     shares = {
@@ -76,6 +90,10 @@ def _judge_energy(runs: Runs) -> list[Criterion]:
             tuple(overlaps),
             None,
         ),
+        *(
+            Criterion(CONCENTRATED.id, text, _means(run, metric), None)
+            for text, metric in _REPORTED.items()
+        ),
     ]
 
 
@@ -90,6 +108,10 @@ def _plots_energy(runs: Runs) -> list[Plot | Map]:
     ]
     gradient = metric_curves(run, "energy/gradient_share_hessian")
     return [
+        _top_eigenvalues(run),
+        _estimates(run, "Traces", "tr M", "energy/trace"),
+        _estimates(run, "Frobenius norms", "‖M‖² (Frobenius)", "energy/frobenius"),
+        _of_gradient(run),
         Plot("E_dom under SGD", "step", "‖P M‖² / ‖M‖² (Frobenius)", shares, levels),
         Plot(
             "The gradient's energy",
@@ -100,6 +122,42 @@ def _plots_energy(runs: Runs) -> list[Plot | Map]:
         ),
         *(density_map(run, key, name) for key, name in NAMES.items()),
     ]
+
+
+def _top_eigenvalues(run: Run) -> Plot:
+    """Return lambda_1 of H and of G, and both ends of F, under SGD, first seed."""
+    lines = by_seed(run, "plain")[0]
+    curves = []
+    for key in ("hessian", "gauss_newton"):
+        steps, spectra = series(lines, f"split/eigenvalues_{key}")
+        largest = [spectrum[0] for spectrum in spectra]
+        curves.append(Curve(f"{NAMES[key]}, largest", steps, largest))
+    for end in ("largest", "smallest"):
+        found = series(lines, f"split/{end}_functional_hessian")
+        curves.append(Curve(f"F, {end}", *found))
+    return Plot("Extreme eigenvalues", "step", "eigenvalue", curves, switches(run))
+
+
+def _estimates(run: Run, title: str, label: str, metric: str) -> Plot:
+    """Return a stochastic estimate of H, G and F under SGD, with standard errors."""
+    lines = by_seed(run, "plain")[0]
+    curves = []
+    for key, name in NAMES.items():
+        found = series(lines, f"{metric}_{key}")
+        errors = series(lines, f"{metric}_standard_error_{key}")[1]
+        curves.append(Curve(name, *found, errors=errors))
+    caption = "First seed; bars are standard errors of ten probes."
+    return Plot(title, "step", label, curves, switches(run), caption=caption)
+
+
+def _of_gradient(run: Run) -> Plot:
+    """Return g^T M g of H, G and F under SGD, first seed."""
+    lines = by_seed(run, "plain")[0]
+    curves = [
+        Curve(name, *series(lines, f"energy/gradient_{key}"))
+        for key, name in NAMES.items()
+    ]
+    return Plot("Along the gradient", "step", "gᵀ M g", curves, switches(run))
 
 
 def density_map(run: Run, key: str, name: str) -> Map:

@@ -3,9 +3,19 @@
 import itertools
 from collections.abc import Callable, Sequence
 
+from experiments.reproduction.curves import switches
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
-from experiments.reproduction.judging import at_least, at_most, ends, held_to, mean
-from experiments.reproduction.plots import Map
+from experiments.reproduction.judging import (
+    Line,
+    at_least,
+    at_most,
+    by_seed,
+    ends,
+    held_to,
+    mean,
+    series,
+)
+from experiments.reproduction.plots import Curve, Level, Panel, Plot
 from experiments.reproduction.sharp_flat.diagrams import (
     BULK,
     INTERPOLATED,
@@ -18,6 +28,7 @@ from experiments.reproduction.sharp_flat.diagrams import (
     phase_map,
 )
 from experiments.reproduction.sharp_flat.rates import factor, highest_of_failures
+from experiments.summary import WARMUP
 
 _SOURCE = "abstract; criterion ours"
 
@@ -31,6 +42,7 @@ def _experiment(
     claims: tuple[Claim, Claim],
     judge_rows: Judge,
     branches: Sequence[Branch] = (PLAIN, BULK),
+    more_plots: Callable[[Runs], Sequence[Panel]] = lambda _: (),
 ) -> Experiment:
     """Return an experiment with the diagrams of some branches.
 
@@ -41,8 +53,9 @@ def _experiment(
         cells = _cells(runs)
         return [*judge_edges(cells, rows, claims[0], branches), *judge_rows(runs)]
 
-    def plots(runs: Runs) -> list[Map]:
-        return [phase_map(_cells(runs), rows, branch) for branch in branches]
+    def plots(runs: Runs) -> list[Panel]:
+        maps = [phase_map(_cells(runs), rows, branch) for branch in branches]
+        return [*maps, *more_plots(runs)]
 
     return Experiment(name, title, claims, judge, plots)
 
@@ -130,6 +143,44 @@ def _judge_interval(runs: Runs) -> list[Criterion]:
         at_least(INTERVAL.id, edge, [min(overs)] if overs else [], 1),
         *_report(INTERVAL, "interval", ratios),
     ]
+
+
+def _drifts(runs: Runs) -> list[Panel]:
+    """Return how far Bulk's basis had moved at each refresh, and what that costs."""
+    found = sorted(
+        (run for run in runs.values() if factor(run) == 1),
+        key=lambda run: run.config["subspace"]["refresh_every"],
+    )
+    (first, *_) = found
+    levels = switches(first)
+    moved: list[Curve] = []
+    over: list[Curve] = []
+    for run in found:
+        name = f"every {run.config['subspace']['refresh_every']}"
+        for curves, metric in (
+            (moved, "subspace/angle"),
+            (over, "bulk_sharpness/over_edge"),
+        ):
+            curves += [
+                Curve(name, *series(_of_branch(lines), metric))
+                for lines in by_seed(run, "bulk")
+            ]
+    return [
+        Plot("The drift of the basis", "step", "sine between two bases", moved, levels),
+        Plot(
+            "What is left in the bulk",
+            "step",
+            "η λ_max(R H R) / 2",
+            over,
+            [Level("edge", 1), *levels],
+            log_y=True,
+            caption="At the first rate, with the basis in use.",
+        ),
+    ]
+
+
+def _of_branch(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if line["branch"] != WARMUP]
 
 
 # The step of the switch.
@@ -240,6 +291,7 @@ EXPERIMENTS = (
         _INTERVAL,
         (_edge("P2-E3"), INTERVAL),
         _judge_interval,
+        more_plots=_drifts,
     ),
     _experiment(
         "switch_steps",

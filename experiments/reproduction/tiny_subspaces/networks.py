@@ -1,6 +1,8 @@
 """Other losses, networks and amounts of data."""
 
+import math
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from experiments.reproduction.curves import alignment_plot, loss_plot
@@ -13,7 +15,7 @@ from experiments.reproduction.judging import (
     held_to,
     never_switched,
 )
-from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.plots import Axis, Map, Panel, Plot
 
 _REVIEWERS = "asked by the reviewers"
 
@@ -142,34 +144,28 @@ def _judge_everywhere(runs: Runs) -> list[Criterion]:
     ]
 
 
-def _plot_everywhere(runs: Runs) -> list[Plot]:
-    names = [_describe(run) for run in runs.values()]
-    curves = [
-        Curve(name, range(len(values)), values, role, points=True)
-        for role, name in (("dom", "Dom"), ("bulk", "Bulk"), ("plain", "plain"))
-        for values in _columns(runs, role)
+def _map_everywhere(runs: Runs) -> list[Panel]:
+    ratios = [
+        [_mean(_ratios(run, branch)) for branch in ("plain", "dom", "bulk")]
+        for run in runs.values()
     ]
-    caption = "From left to right: " + "; ".join(names) + "."
     return [
-        Plot(
+        Map(
             "Losses at the end",
-            "network",
+            Axis("branch", ("SGD", "Dom", "Bulk")),
+            Axis("network and loss", [_describe(run) for run in runs.values()]),
+            ratios,
             "L_end / L_sw, mean over seeds",
-            curves,
-            [Level("L_sw", 1.0)],
-            log_y=True,
-            caption=caption,
+            z_log=True,
+            center=1.0,
+            caption="Dom-SGD should be near 1, where the loss stays as it was.",
         )
     ]
 
 
-def _columns(runs: Runs, branch: str) -> list[list[float]]:
-    """Return one row: each run's mean ratio, NaN for one that never switched."""
-    row = []
-    for run in runs.values():
-        ratios = _ratios(run, branch)
-        row.append(sum(ratios) / len(ratios) if ratios else float("nan"))
-    return [row]
+def _mean(values: list[float]) -> float:
+    """Return the mean, NaN of no values: those of a run that never switched."""
+    return fmean(values) if values else math.nan
 
 
 EXPERIMENTS = (
@@ -187,7 +183,7 @@ EXPERIMENTS = (
         "Other networks, activations and losses",
         (EVERYWHERE,),
         _judge_everywhere,
-        _plot_everywhere,
+        _map_everywhere,
     ),
     Experiment(
         "full_data", "All of MNIST, streamed", (FULL_DATA,), _judge_full_data, _plots

@@ -1,0 +1,29 @@
+"""P2, ours: cheaper bases at equal time, on the GPT.
+
+    TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/cheaper_bases_gpt
+
+As cheaper_bases.py with the task of time_to_loss_gpt.py and SGD at 0.3.
+"""
+
+import ml_collections
+
+from configs.sharp_flat import cheaper_bases, time_to_loss, time_to_loss_gpt
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = time_to_loss_gpt.get_config()
+    config.title = "Cheaper bases: GPT on tiny shakespeare"
+    config.optimizer.learning_rate = 0.3
+    config.subspace.refresh_every = 50
+    return config
+
+
+def get_grid() -> list[time_to_loss.Fields]:
+    return cheaper_bases.grid_of(1000, 200)
+
+
+SCALES = time_to_loss_gpt.SCALES
+GRIDS = {
+    "cpu": cheaper_bases.grid_of(200, 40, (4.0,)),
+    "ci": cheaper_bases.GRIDS["ci"],
+}
