@@ -24,5 +24,8 @@ def get_grid() -> dict[str, tuple]:
     return {"optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0)}
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+SCALES = {
+    "cpu": {**raised_rate.CPU, "log_every": 20},
+    "ci": raised_rate.CI,
+}
 GRIDS = {"ci": {"optimizer.drop_factor": (1.0, 16.0)}}
