@@ -211,13 +211,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.measure.effective_sharpness = 0
     config.measure.bulk_sharpness = 0
     config.measure.blocks = 0
+    config.measure.block_density = 0
     config.measure.components = 0
     config.measure.smoothness = 0
     config.measure.conditioning = 0
     config.measure.canonical = 0
 
-    # Of measure.blocks: which of the task's blocks, all of them for (); of which
-    # matrices, and on which examples; eigenvalues beyond the expected outliers.
+    # Of measure.blocks and block_density: which of the task's blocks, all of them for
+    # (); of which matrices, and on which examples; eigenvalues beyond the expected
+    # outliers.
     config.blocks = ml_collections.ConfigDict()
     config.blocks.names = ()
     config.blocks.matrices = ("hessian", "second_moment")

@@ -17,6 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
     config = mixtures.logistic()
     config.title = "Logistic regression on ten components"
     config.seeds = 3
+    # One eigenvalue beyond the outliers, so that they can be counted by a gap.
+    config.blocks.num_more = 1
+    config.measure.block_density = 1
     return config
 
 

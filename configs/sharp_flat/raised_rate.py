@@ -33,8 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
 FACTORS = (1.0, 4.0, 16.0, 32.0, 64.0, 128.0)
 """Of the learning rate. At the switch lambda_1 is near 20: SGD's edge is near 10."""
 
-# On two cores: a narrower network, a fifth of the images, and shorter; at rates at which
-# SGD is chaotic the basis turns each step, and the tracker would follow.
+# On two cores: a narrower network, a fifth of the images, and shorter. At rates at
+# which SGD is chaotic the basis turns at each step, and the tracker would follow.
 CPU = {
     "subspace.min_interval": 25,
     "task.num_train": 1000,

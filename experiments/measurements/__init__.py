@@ -13,6 +13,7 @@ from experiments.measurements import (
     blocks,
     canonical,
     curvature,
+    density,
     energy,
     smoothness,
     stability,
@@ -62,10 +63,11 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "trace": Measurement(curvature.trace, f"k + {curvature.NUM_PROBES}"),
     "energy": Measurement(energy.energy, f"2 k + {2 * energy.NUM_PROBES + 4}"),
     "split": Measurement(energy.split, f"2 k to 10 k + {2 * energy.END_BUDGET}"),
-    "density": Measurement(
-        energy.density, f"{3 * energy.DENSITY_PROBES * energy.DENSITY_STEPS}"
-    ),
+    "density": Measurement(density.density, f"{3 * density.PROBES * density.STEPS}"),
     "blocks": Measurement(blocks.blocks, "2 k to 10 k a block"),
+    "block_density": Measurement(
+        density.block_density, f"{density.PROBES * density.STEPS} of a block"
+    ),
     "components": Measurement(blocks.components),
     "exact": Measurement(curvature.exact, "k to 5 k"),
     "noise": Measurement(curvature.noise, "k"),
@@ -108,7 +110,7 @@ def check(config: ml_collections.ConfigDict, task: Task) -> None:
         )
     if "held_out" in taken and task.test is None:
         raise ValueError("measure.held_out needs a test set, and this task has none.")
-    if "blocks" in taken:
+    if "blocks" in taken or "block_density" in taken:
         blocks.check(config, task)
     if "conditioning" in taken:
         leaves = jax.tree.leaves(params_of(task))

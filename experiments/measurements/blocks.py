@@ -100,15 +100,9 @@ def _measured(
     record: Record, setting: Setting, name: str, matrix: str, split: str
 ) -> tuple[Metrics, Any]:
     """Return what is said of a block or of each of its rows, and E_k's basis."""
-    task, block = setting.task, setting.task.blocks[name]
-    data = setting.test if split == "test" else setting.train
+    block = setting.task.blocks[name]
+    curvature, data = _restricted(setting, name, matrix, split)
     k = block.num_outliers or setting.config.subspace.k
-    curvature = optimizers.in_chunks(
-        setting.config,
-        MATRICES[matrix](task.data_loss_fn),
-        jax.tree.leaves(data)[0].shape[0],
-    )
-    curvature = dominant.restrict(curvature, block.select)
 
     def of(one: dominant.Curvature) -> tuple[Metrics, Any]:
         theta = dominant.domain(one, record.params)
@@ -141,6 +135,34 @@ def _measured(
     rows = jnp.arange(len(leaf))
     metrics, outliers = jax.vmap(lambda i: of(dominant.row_of(curvature, i)))(rows)
     return metrics | {"with_means": metrics["with_means"][0]}, outliers
+
+
+def _restricted(
+    setting: Setting, name: str, matrix: str, split: str
+) -> tuple[dominant.Curvature, Any]:
+    """Return the curvature of a block, of all its rows, and the examples."""
+    data = setting.test if split == "test" else setting.train
+    curvature = optimizers.in_chunks(
+        setting.config,
+        MATRICES[matrix](setting.task.data_loss_fn),
+        jax.tree.leaves(data)[0].shape[0],
+    )
+    return dominant.restrict(curvature, setting.task.blocks[name].select), data
+
+
+def row_or_block(record: Record, setting: Setting) -> tuple[dominant.Matvec, Any]:
+    """Return the products with the Hessian of the first block, and its params.
+
+    Of the blocks that are looked at; of its rows, if it has any, the first; on the
+    first of the sets of examples.
+    """
+    chosen = setting.config.blocks
+    name = next(iter(chosen.names or setting.task.blocks))
+    curvature, data = _restricted(setting, name, "hessian", chosen.splits[0])
+    if setting.task.blocks[name].by_row:
+        curvature = dominant.row_of(curvature, 0)
+    matvec = curvature(record.params, data)
+    return matvec, dominant.domain(curvature, record.params)
 
 
 def _over(part: jax.Array, whole: jax.Array) -> jax.Array:

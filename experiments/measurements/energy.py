@@ -1,4 +1,4 @@
-"""The split H = G + F of the Hessian: energies, eigenvalues and densities of each part.
+"""The split H = G + F of the Hessian: energies and eigenvalues of each part.
 
 Symbols as in `training`; G is the Gauss-Newton matrix, F the functional Hessian, and M
 stands for any of H, G and F, all at theta and on those examples that the config gives
@@ -6,7 +6,6 @@ to the curvature. Energies take products with G and F, and H v is their sum: so 
 F keeps its digits, which the difference of H v and G v would lose.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,15 +26,8 @@ NUM_PROBES = 10
 END_BUDGET = 40
 """Products at most for the largest and for the smallest eigenvalue of F, each."""
 
-DENSITY_PROBES, DENSITY_STEPS = 2, 40
-"""Lanczos runs for the density of each matrix, and their steps."""
-
 _SPLIT_TOL = 1e-2
 _END_TOL = 5e-2
-# The density's coordinate asinh(t / c) is linear in t below c, logarithmic above.
-_LINEAR_BELOW = 1e-3
-_KERNEL_WIDTH = 0.25
-_GRID_SIZE = 121
 
 
 def energy(record: Record, setting: Setting) -> Metrics:
@@ -109,7 +101,7 @@ def _of_gradient(record: Record, products: Callable) -> Metrics:
     return metrics
 
 
-def _matvecs(
+def matvecs(
     record: Record, setting: Setting
 ) -> tuple[dominant.Matvec, dominant.Matvec]:
     """Return the products with G and with F."""
@@ -122,7 +114,7 @@ def _matvecs(
 
 def _products(record: Record, setting: Setting) -> Callable[[Any], dict[str, Any]]:
     """Return `v -> {name: M v}`, one product with G and one with F."""
-    gauss_newton, functional_hessian = _matvecs(record, setting)
+    gauss_newton, functional_hessian = matvecs(record, setting)
 
     def products(v: Any) -> dict[str, Any]:
         of_g, of_f = gauss_newton(v), functional_hessian(v)
@@ -143,7 +135,7 @@ def split(record: Record, setting: Setting) -> Metrics:
     """
     k, at = setting.config.subspace.k, (record.params, setting.curvature_data)
     like = dominant.domain(setting.curvature, record.params)
-    gauss_newton, functional_hessian = _matvecs(record, setting)
+    gauss_newton, functional_hessian = matvecs(record, setting)
 
     def top(matvec: dominant.Matvec, start: dominant.Subspace) -> dominant.Subspace:
         return dominant.top_eigenspace(
@@ -183,46 +175,4 @@ def split(record: Record, setting: Setting) -> Metrics:
             f"split/residuals_{name}": solved.residuals,
             f"split/error_bound_{name}": dominant.error_bound(solved),
         }
-    return metrics
-
-
-def density(record: Record, setting: Setting) -> Metrics:
-    """The spectral densities of H, G and F on a grid that is logarithmic both ways.
-
-    By Lanczos quadrature (`dominant.spectral_quadrature`), 2 runs of 40 steps for each
-    matrix from the same 2 random vectors. The grid is uniform in x = asinh(t / c), with
-    c a thousandth of the largest |Ritz value| of all three, and reaches beyond it: the
-    t are logged, in the unit of eigenvalues, and so is c. The densities are those of x,
-    smoothed with a Gaussian of standard deviation 0.25: each integrates to 1 over x,
-    and divided by sqrt(t^2 + c^2) it is a density over t. 240 products, and memory for
-    80 vectors.
-    """
-    like = dominant.domain(setting.curvature, record.params)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(like))
-    hessian = setting.curvature(record.params, setting.curvature_data)
-
-    def quadrature(matvec: dominant.Matvec) -> dominant.Quadrature:
-        return dominant.spectral_quadrature(
-            matvec,
-            like,
-            key=record.key,
-            num_probes=DENSITY_PROBES,
-            num_steps=min(DENSITY_STEPS, num_parameters),
-        )
-
-    # One matrix after another: their vectors do not have to fit in memory together.
-    runs = [
-        functools.partial(quadrature, matvec)
-        for matvec in (hessian, *_matvecs(record, setting))
-    ]
-    rules = jax.lax.map(lambda i: jax.lax.switch(i, runs), jnp.arange(len(runs)))
-    scale = _LINEAR_BELOW * jnp.max(jnp.abs(rules.nodes))
-    reach = jnp.arcsinh(1 / _LINEAR_BELOW) + 4 * _KERNEL_WIDTH
-    grid = jnp.linspace(-reach, reach, _GRID_SIZE)
-    metrics = {"density/grid": scale * jnp.sinh(grid), "density/linear_below": scale}
-    mapped = rules._replace(nodes=jnp.arcsinh(rules.nodes / scale))
-    for i, name in enumerate(MATRICES):
-        rule = jax.tree.map(lambda x, i=i: x[i], mapped)
-        smoothed = dominant.smoothed_density(rule, grid, width=_KERNEL_WIDTH)
-        metrics[f"density/over_x_{name}"] = smoothed
     return metrics

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from configs import defaults
 from experiments import measurements, optimizers, records, train
-from experiments.measurements import Record, Setting, blocks
+from experiments.measurements import Record, Setting, blocks, density
 from experiments.passes import scores_and_gradient
 from experiments.tasks import make_task
 from tests.experiments.runs import tiny_config
@@ -271,3 +271,33 @@ def test_a_ridge_is_in_the_loss_and_not_in_the_blocks():
     square = np.sum(np.asarray(record.params["classes"]) ** 2)
     np.testing.assert_allclose(with_ridge - without, RIDGE / 2 * square, rtol=1e-4)
     assert jnp.isfinite(without)
+
+
+@pytest.mark.parametrize("model", ["linear", "two_layer"])
+def test_the_density_of_the_first_block(model, monkeypatch):
+    """With all Lanczos steps, the probes' randomness is the only error."""
+    dataset = "gaussian_mixture" if model == "linear" else "xor_mixture"
+    config = mixture_config(dataset, model)
+    probes = 200
+    monkeypatch.setattr(density, "PROBES", probes)
+    record, setting = record_of(config)
+    name, row = next(iter(setting.task.blocks)), 0
+
+    def of_row(theta):
+        params = {**record.params, name: record.params[name].at[row].set(theta)}
+        return setting.task.data_loss_fn(params, setting.test)
+
+    dense = jax.hessian(of_row)(record.params[name][row])
+    values = np.linalg.eigvalsh(np.asarray(dense, np.float64))
+    take = jax.jit(lambda key: density.block_density(record._replace(key=key), setting))
+    metrics = take(jax.random.key(0))
+    c = float(metrics["block_density/linear_below"])
+    assert c == pytest.approx(1e-3 * np.max(np.abs(values)), rel=1e-3)
+    x = np.arcsinh(np.asarray(metrics["block_density/grid"], np.float64) / c)
+    found = np.asarray(metrics["block_density/over_x"])
+    assert np.trapezoid(found, x) == pytest.approx(1, abs=1e-3)
+    kernels = np.exp(-(((x[:, None] - np.arcsinh(values / c)) / 0.25) ** 2) / 2)
+    kernels /= 0.25 * np.sqrt(2 * np.pi)
+    deviation = np.sqrt(2 * np.var(kernels, axis=1) / (DIMENSION + 2) / probes)
+    error = np.abs(found - np.mean(kernels, axis=1))
+    assert np.all(error <= 5 * deviation + 1e-2)

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from experiments import optimizers, records, train
-from experiments.measurements import energy
+from experiments.measurements import density, energy
 from tests.experiments.measured import K, make_case, parts, take
 from tests.experiments.runs import small_config
 
@@ -165,8 +165,8 @@ def test_densities_are_those_of_the_parts(case, monkeypatch):
     """With all Lanczos steps, the probes' randomness is the only error."""
     dense = case[2]
     n, probes = len(dense["hessian"]), 10
-    monkeypatch.setattr(energy, "DENSITY_PROBES", probes)
-    monkeypatch.setattr(energy, "DENSITY_STEPS", n + 5)
+    monkeypatch.setattr(density, "PROBES", probes)
+    monkeypatch.setattr(density, "STEPS", n + 5)
     metrics, _ = take("density", case)
     values = {name: np.linalg.eigvalsh(dense[name]) for name in energy.MATRICES}
     largest = max(np.max(np.abs(v)) for v in values.values())
@@ -189,7 +189,7 @@ def test_products_of_the_densities(executed):
     counts, case = executed
     take("density", case)
     jax.effects_barrier()
-    each = energy.DENSITY_PROBES * energy.DENSITY_STEPS
+    each = density.PROBES * density.STEPS
     assert counts == dict.fromkeys(energy.MATRICES, each)
     assert 3 * each == 240  # as docs/measurements.md has it
 
