@@ -24,7 +24,7 @@ def get_grid() -> dict[str, tuple]:
     }
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "cpu": {
         "batch_size": (10, 50, 250),

@@ -27,7 +27,7 @@ def get_grid() -> dict[str, tuple]:
     }
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "cpu": {
         "projection.bulk": (1.0, 4.0, 8.0, 16.0),

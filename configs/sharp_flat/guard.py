@@ -31,7 +31,7 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": small.without(raised_rate.CPU, "optimizer."),
+    "cpu": small.without(raised_rate.CPU_AT_SWITCH, "optimizer."),
     "ci": small.without(raised_rate.CI, "optimizer.drop_"),
 }
 GRIDS = {"ci": {"projection.bulk": (4.0, 256.0), "projection.cap_bulk": (0.0, 1.0)}}

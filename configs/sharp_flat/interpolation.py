@@ -35,7 +35,7 @@ def get_grid() -> list[dict[str, tuple]]:
     return [*_PATH, factors]
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "ci": [*_PATH[:1], {"projection.dom": (0.0, 0.5), "projection.bulk": (1.0, 2.0)}],
 }

@@ -45,6 +45,8 @@ CPU = {
     "optimizer.drop_steps": (1500,),
     "log_every": 50,
 }
+# Where the bulk's edge is read at the switch alone, the first line of each branch.
+CPU_AT_SWITCH = {**CPU, "measure.bulk_sharpness": 100}
 CI = {
     **small.MLP,
     "seeds": 2,

@@ -37,7 +37,7 @@ def get_grid() -> list[dict[str, tuple]]:
     return [*_grid((1, 100, 500, 3000, 5000), raised_rate.FACTORS), _BY_RULE]
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "cpu": [*_grid((1, 100, 500, 1500), (1.0, 4.0, 16.0, 64.0)), _BY_RULE],
     "ci": [*_grid((1, 30), (1.0, 64.0)), _BY_RULE],
