@@ -5,8 +5,11 @@ are held to is stated here, not in the paper: see each `Criterion`.
 """
 
 from experiments.reproduction.experiment import Experiment
-from experiments.reproduction.trajectory_alignment import one_example
+from experiments.reproduction.trajectory_alignment import networks, one_example
 
 TITLE = "Trajectory alignment: the edge of stability via bifurcation theory"
 
-EXPERIMENTS: tuple[Experiment, ...] = (*one_example.EXPERIMENTS,)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *one_example.EXPERIMENTS,
+    *networks.EXPERIMENTS,
+)

@@ -1,0 +1,291 @@
+"""Networks with one and with many examples, and Bulk-GD at the edge: P4-E4 and E5."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.bifurcation import LOSSES
+from experiments.reproduction.curves import NAMES, loss_plot, metric_curves, switches
+from experiments.reproduction.design import ONLY_POINT
+from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
+from experiments.reproduction.judging import (
+    Line,
+    at_least,
+    at_most,
+    by_seed,
+    ends,
+    series,
+)
+from experiments.reproduction.plots import Curve, Level, Panel, Plot
+
+_FEWEST = 10
+"""Steps with q < 1 of a run that can be judged."""
+
+_APART = 0.05
+"""How far apart, relatively, two curves have to be to tell which one a point is on."""
+
+
+class Path(NamedTuple):
+    """Steps, p and q of a run, [steps], and which of them are beyond the edge.
+
+    late: of those with q < 1 the last half.
+    """
+
+    steps: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    beyond: np.ndarray
+    late: np.ndarray
+
+
+def path_of(lines: Sequence[Line]) -> Path:
+    """Return the path of one seed's lines."""
+    steps, p = series(lines, "canonical/p")
+    q = np.array(series(lines, "canonical/q")[1], float)
+    beyond = q < 1
+    late = beyond & (np.cumsum(beyond) > beyond.sum() / 2)
+    return Path(np.array(steps), np.array(p, float), q, beyond, late)
+
+
+def off_curve(path: Path, loss: str) -> np.ndarray:
+    """Return |q / r(p) - 1| at the late steps beyond the edge."""
+    return np.abs(path.q / LOSSES[loss].ratio(path.p) - 1)[path.late]
+
+
+def _loss(run: Run) -> str:
+    return str(run.config["task"]["loss"])
+
+
+def _path(run: Run) -> Path:
+    return path_of(by_seed(run, "plain")[0])
+
+
+def _name(run: Run) -> str:
+    task, rate = run.config["task"], run.config["optimizer"]["learning_rate"]
+    words = f"{task['activation']}, {_loss(run).replace('_', ' ')}, η = {rate:g}"
+    many = f", N = {task['num_train']}" if task["num_train"] > 1 else ""
+    return f"{words}, α = {task['init_scale']:g}{many}"
+
+
+def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criterion]]:
+    """Return a judge of the runs that are beyond the edge for at least ten steps."""
+
+    def judge(runs: Runs) -> list[Criterion]:
+        medians, reported = [], []
+        for run in runs.values():
+            path = _path(run)
+            if path.beyond.sum() < _FEWEST:
+                note = f"beyond the edge for {path.beyond.sum()} steps: not judged"
+                reported.append(Criterion(claim.id, _name(run), (), None, note))
+                continue
+            medians.append(float(np.median(off_curve(path, _loss(run)))))
+            text = f"{_name(run)}: median |q / r(p) − 1|"
+            note = f"{path.beyond.sum()} steps beyond the edge"
+            reported.append(Criterion(claim.id, text, (medians[-1],), None, note))
+        text = (
+            f"largest median of {len(medians)} runs' |q / r(p) − 1|, over the last "
+            "half of the steps with q < 1"
+        )
+        worst = [max(medians)] if medians else []
+        return [at_most(claim.id, text, worst, bound), *reported]
+
+    return judge
+
+
+def _judge_own_curve(runs: Runs) -> list[Criterion]:
+    """Hold late points to their own loss' curve, where both are apart."""
+    nearer = []
+    for run in runs.values():
+        path, loss = _path(run), _loss(run)
+        (other,) = (name for name in ("log_cosh", "sqrt") if name != loss)
+        own, others = (LOSSES[name].ratio(path.p[path.late]) for name in (loss, other))
+        apart = np.abs(own / others - 1) > _APART
+        if apart.any():
+            is_nearer = off_curve(path, loss) < off_curve(path, other)
+            nearer.append(float(is_nearer[apart].mean()))
+    text = (
+        f"share of points nearer to their own loss' curve, the lowest of {len(nearer)} "
+        f"runs, where both are {_APART:.0%} apart"
+    )
+    return [at_least(OWN_CURVE.id, text, [min(nearer)] if nearer else [], 0.95)]
+
+
+def _curve_plots(runs: Runs) -> list[Panel]:
+    """Draw each loss' points and curve, a colour an activation and a set."""
+    plots: list[Panel] = []
+    for loss in dict.fromkeys(map(_loss, runs.values())):
+        curves = []
+        for run in runs.values():
+            if _loss(run) != loss:
+                continue
+            path, task = _path(run), run.config["task"]
+            name = f"{task['activation']}, N = {task['num_train']}"
+            x, y = np.abs(path.p[path.beyond]), path.q[path.beyond]
+            curves.append(Curve(name, x.tolist(), y.tolist(), points=True))
+        largest = max((max(curve.x, default=0) for curve in curves), default=0)
+        z = np.linspace(0, max(largest, 0.1), 200)
+        title = f"The curve, {loss.replace('_', ' ')}"
+        curves.append(Curve("q = r(p)", z.tolist(), LOSSES[loss].ratio(z).tolist()))
+        plots.append(Plot(title, "|p|", "q", curves, caption="Steps with q < 1."))
+    return plots
+
+
+def _history_plot(runs: Runs) -> Plot:
+    curves = [
+        Curve(_name(run), (path.steps + 1).tolist(), (1 / path.q).tolist())
+        for run in runs.values()
+        for path in [_path(run)]
+        if _loss(run) == "log_cosh"
+    ]
+    edge = [Level("edge of stability", 1.0)]
+    label = "1 / q = η λ_max(J Jᵀ) / 2 N"
+    return Plot("Log cosh over time", "step + 1", label, curves, edge, True, True)
+
+
+ONE = Claim(
+    "P4-E4 one",
+    "Sec. 4; criterion ours",
+    "Beyond the edge networks with one example lie on the curve of their loss.",
+)
+MANY = Claim(
+    "P4-E4",
+    "Sec. 4; criterion and form of p ours",
+    "With many examples they lie near it.",
+)
+OWN_CURVE = Claim(
+    "P4-E5 networks",
+    "Sec. 4; criterion ours",
+    "The curve follows the loss, not the network.",
+)
+
+
+def _plots(runs: Runs) -> list[Panel]:
+    return [*_curve_plots(runs), _history_plot(runs)]
+
+
+# Bulk-GD.
+
+SELF_STABILIZATION = Claim(
+    "P4 Bulk-GD",
+    "ours, after Damian et al. 2022",
+    "What holds gradient descent at the edge is its oscillation along the first "
+    "eigenvector: Bulk-GD leaves the curve, and its loss goes on.",
+)
+
+
+def _branches(run: Run) -> Mapping[str, Path]:
+    """Return the path of each branch, from the switch on."""
+    return {
+        mode: path_of(
+            [line for line in by_seed(run, mode)[0] if line["branch"] == mode]
+        )
+        for mode in run.config["modes"]
+    }
+
+
+def _last(values: np.ndarray, num: int) -> float:
+    return float(np.mean(values[-num:]))
+
+
+def _judge_bulk(runs: Runs) -> list[Criterion]:
+    run = runs[ONLY_POINT]
+    paths, num = _branches(run), run.config["report_window"]
+    ratio = LOSSES[_loss(run)].ratio
+    off = {
+        mode: _last(np.abs(path.q / ratio(path.p) - 1), num)
+        for mode, path in paths.items()
+    }
+    turns = {
+        mode: float(np.mean(np.diff(np.sign(path.p[1 : num + 1])) != 0))
+        for mode, path in paths.items()
+    }
+    loss = {mode: ends(run, mode)[0].loss for mode in paths}
+    q = {mode: _last(path.q, num) for mode, path in paths.items()}
+    claim = SELF_STABILIZATION.id
+    return [
+        at_most(claim, "GD: mean |q / r(p) − 1| at the end", [off["plain"]], 0.1),
+        at_most(
+            claim, "Bulk-GD: q at the end over GD's", [q["bulk"] / q["plain"]], 0.9
+        ),
+        at_most(
+            claim,
+            "Bulk-GD: share of its first steps at which p changes sign",
+            [turns["bulk"]],
+            0.1,
+        ),
+        at_most(
+            claim,
+            "Bulk-GD's loss over GD's, at the end",
+            [loss["bulk"] / loss["plain"]],
+            1.1,
+        ),
+        *(
+            Criterion(claim, f"{NAMES[mode]}: {text}", (values[mode],), None)
+            for text, values in (
+                ("q at the end", q),
+                ("share of its first steps at which p changes sign", turns),
+                ("loss at the end", loss),
+            )
+            for mode in paths
+            if math.isfinite(values[mode])
+        ),
+    ]
+
+
+def _plots_bulk(runs: Runs) -> list[Panel]:
+    run = runs[ONLY_POINT]
+    paths = _branches(run)
+    ratio: Any = LOSSES[_loss(run)].ratio
+    points = [
+        Curve(
+            NAMES[mode],
+            np.abs(path.p).tolist(),
+            path.q.tolist(),
+            mode,
+            points=True,
+        )
+        for mode, path in paths.items()
+    ]
+    largest = max(max(curve.x) for curve in points)
+    z = np.linspace(0, largest, 200)
+    points.append(Curve("q = r(p)", z.tolist(), ratio(z).tolist(), "average"))
+    edge = [Level("edge of stability", 1.0), *switches(run)]
+    return [
+        Plot("From the switch on", "|p|", "q", points),
+        Plot("p", "step", "p", metric_curves(run, "canonical/p"), switches(run)),
+        Plot(
+            "Sharpness",
+            "step",
+            "λ_1 η / 2",
+            metric_curves(run, "sharpness/over_edge"),
+            edge,
+        ),
+        loss_plot(run),
+    ]
+
+
+EXPERIMENTS = (
+    Experiment(
+        "networks_one",
+        "Networks with one example",
+        (ONE, OWN_CURVE),
+        lambda runs: [*_judge_on_curve(ONE, 0.1)(runs), *_judge_own_curve(runs)],
+        _plots,
+    ),
+    Experiment(
+        "networks",
+        "Networks with many examples",
+        (MANY,),
+        _judge_on_curve(MANY, 0.2),
+        _plots,
+    ),
+    Experiment(
+        "bulk_gd",
+        "Bulk-GD at the edge of stability",
+        (SELF_STABILIZATION,),
+        _judge_bulk,
+        _plots_bulk,
+    ),
+)
