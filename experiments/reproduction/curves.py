@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments.reproduction.experiment import Run
 from experiments.reproduction.judging import by_seed, series, summaries
-from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.plots import Axis, Curve, Level, Map, Plot
 from experiments.summary import BRANCHES, WARMUP, lines_of_seed, of_branch
 
 NAMES: Mapping[str, str] = {
@@ -15,6 +17,10 @@ NAMES: Mapping[str, str] = {
     "bulk": "Bulk",
     "interpolated": "interpolated",
 }
+
+
+_FAINTEST = 1e-6
+"""The lowest density that has a colour of its own."""
 
 
 def metric_curves(run: Run, metric: str, suffix: str = "") -> list[Curve]:
@@ -91,4 +97,36 @@ def spectrum_plot(run: Run, branch: str = "plain", caption: str = "") -> Plot:
         switches(run),
         log_y=True,
         caption=caption,
+    )
+
+
+def density_map(run: Run, title: str, measurement: str, name: str) -> Map:
+    """Return a spectral density over training: that of SGD, of the first seed.
+
+    On one grid for all times, that of the last one; densities are over asinh(t / c).
+
+    `measurement` is "density" or "block_density", which logged the grid, and `name`
+    that of the density.
+    """
+    lines = by_seed(run, "plain")[0]
+    steps, densities = series(lines, f"{measurement}/{name}")
+    grids, scales = (
+        series(lines, f"{measurement}/{key}")[1] for key in ("grid", "linear_below")
+    )
+    grid, scale = np.asarray(grids[-1]), scales[-1]
+    z = np.stack(
+        [
+            np.interp(grid, np.asarray(own), np.asarray(density), left=0, right=0)
+            for own, density in zip(grids, densities, strict=True)
+        ],
+        axis=1,
+    )
+    return Map(
+        title,
+        Axis("step", steps),
+        Axis("eigenvalue", list(grid), "symlog", scale),
+        np.maximum(z, _FAINTEST),
+        "density over asinh(λ / c)",
+        z_log=True,
+        limits=(_FAINTEST, 1),
     )

@@ -6,7 +6,7 @@ import pytest
 from experiments import mixture_theory as theory
 from experiments.reproduction import outlier_eigenspaces
 from experiments.reproduction.experiment import NOT_REPRODUCED, PARTLY, REPRODUCED
-from experiments.reproduction.outlier_eigenspaces import xor
+from experiments.reproduction.outlier_eigenspaces import lines, xor
 from tests.experiments.made_up import make_run, verdicts_of
 
 EXPERIMENTS = {one.name: one for one in outlier_eigenspaces.EXPERIMENTS}
@@ -43,7 +43,13 @@ def classes(snr, alignment, first=0.94, gap=None, in_span=0.95, fresh=True, **ta
 
     def metrics(step):
         now = alignment * step / STEPS
-        line = {"loss/full": 1.0, "accuracy/test": 0.9}
+        line = {
+            "loss/full": 1.0,
+            "accuracy/test": 0.9,
+            "block_density/grid": [-1.0, 0.0, 1.0],
+            "block_density/linear_below": 1e-3,
+            "block_density/over_x": [0.0, 1.0, 0.5],
+        }
         for split in ("test", "train"):
             line[f"blocks/classes_{split}_overlap"] = [0.9] * K
             for matrix in ("hessian", "second_moment"):
@@ -138,7 +144,7 @@ def neurons(served, eigenvalues, seeds=1, aligned=0.99, output=0.995):
     def of_seed(seed):
         margins = [weight if i < served[seed] else 0.01 for i in range(4)]
         values = [level if i < eigenvalues[seed] else 1e-5 for i in range(4)]
-        return {"components/margin": margins, _output("eigenvalues"): values}
+        return {"components/margin": margins, _output("eigenvalues"): [*values, 1e-6]}
 
     def metrics(step):
         del step
@@ -147,7 +153,12 @@ def neurons(served, eigenvalues, seeds=1, aligned=0.99, output=0.995):
             # The two last neurons have died, and point anywhere.
             _hidden("norm"): [1.0] * 4 + [0.1] * 2,
             _hidden("alignment"): [aligned] * 4 + [0.5] * 2,
+            _hidden("eigenvalues"): [[1.0, 0.9, 0.1, 0.1]] * 6,
             _output("alignment"): output,
+            "blocks/hidden_second_moment_test_alignment": [aligned] * 6,
+            "blocks/output_second_moment_test_alignment": output,
+            "blocks/hidden_test_overlap": [0.9] * 6,
+            "blocks/output_test_overlap": 0.9,
         }
 
     run = run_of(metrics, seeds)
@@ -238,3 +249,12 @@ def test_spaces_of_layers(dom, expected):
     }
     found = verdicts_of(EXPERIMENTS["layer_spaces"], runs)
     assert found == {"P3 layer spaces": expected}
+
+
+def test_outliers_end_at_the_last_gap():
+    spectra = [
+        [9.0, 3.0, 2.9, 1.0, 0.99],
+        [1.0, 0.99, 0.98, 0.97, 0.96],
+        [5.0, 4.0, 3.0, 2.0, 1.0],
+    ]
+    np.testing.assert_array_equal(lines.count_outliers(spectra), [3, 0, 4])

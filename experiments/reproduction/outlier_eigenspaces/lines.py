@@ -42,6 +42,22 @@ def at_time(run: Run, name: str, time: float) -> Any:
     return np.array(found, float)
 
 
+GAP = 1.05
+"""Outliers end at the last eigenvalue that is so many times the next one."""
+
+
+def count_outliers(eigenvalues: Any) -> Any:
+    """Return how many of the leading eigenvalues, [..., m], are outliers: [...].
+
+    Those up to the last gap, lambda_i >= 1.05 lambda_{i+1}; at a bulk's edge neighbours
+    are closer, in d = 500 by a few percent. At most m - 1 can be seen.
+    """
+    values = np.asarray(eigenvalues, float)
+    wide = values[..., :-1] >= GAP * values[..., 1:]
+    ordinals = np.arange(1, values.shape[-1])
+    return np.max(np.where(wide, ordinals, 0), axis=-1)
+
+
 def times(run: Run, steps: Any) -> np.ndarray:
     """Return T = steps x learning rate, which is steps / d."""
     return np.asarray(steps, float) * run.config["optimizer"]["learning_rate"]

@@ -3,11 +3,14 @@
 import numpy as np
 
 from experiments import mixture_theory as theory
+from experiments.reproduction.curves import density_map
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import at_least, at_most, held_to
 from experiments.reproduction.outlier_eigenspaces.lines import (
+    GAP,
     MATRICES,
     by_snr,
+    count_outliers,
     field,
     first,
     last,
@@ -79,6 +82,11 @@ def _judge_alignment(runs: Runs) -> list[Criterion]:
         overlap = last(run, "blocks/classes_test_overlap").mean(axis=1)
         text = f"λ = {ratio:g}: overlap of E_k(H) and E_k(Γ)"
         criteria.append(Criterion(ALIGNS.id, text, tuple(overlap), None))
+        for matrix, name in MATRICES.items():
+            found = last(run, _classes(matrix, "test", "eigenvalues"))
+            counts = count_outliers(found).mean(axis=1)
+            text = f"{name}, λ = {ratio:g}: outliers of a block at the end, by gaps"
+            criteria.append(Criterion(ALIGNS.id, text, tuple(counts), None))
     run = of_ratios[max(of_ratios)]
     k = run.config["task"]["num_components"]
     expected = theory.alignment_with_first(k)
@@ -87,6 +95,10 @@ def _judge_alignment(runs: Runs) -> list[Criterion]:
     criteria.append(
         held_to(FIRST.id, text, list(values), lambda mean: abs(mean - expected) <= 0.02)
     )
+    beside = last(run, _classes("hessian", "test", "with_means"))
+    text = "first class: |cos(u_1, μ_1)|"
+    values = np.sqrt(beside[:, 0, 0])
+    criteria.append(Criterion(FIRST.id, text, tuple(values), None))
     return criteria
 
 
@@ -103,6 +115,9 @@ def _plots_alignment(runs: Runs) -> list[Panel]:
         plots.append(Plot(title, "T = steps / d", "align(x^c, E_k), mean of c", curves))
     run = by_snr(runs)[max(by_snr(runs))]
     plots.append(_spectrum(run, "Spectrum of the first class"))
+    plots.append(
+        density_map(run, "Density of the first class", "block_density", "over_x")
+    )
     curves = [
         Curve(f"λ = {ratio:g}", x, y)
         for ratio, run in by_snr(runs).items()
@@ -153,7 +168,6 @@ EMERGE = Claim(
     "Outliers leave the bulk above a threshold of the signal-to-noise ratio.",
 )
 RATE = Claim("P3-E8", _THEOREM, "What is missing to full alignment falls as 1/λ.")
-_GAP = 1.05
 
 
 def _judge_emergence(runs: Runs) -> list[Criterion]:
@@ -172,10 +186,14 @@ def _judge_emergence(runs: Runs) -> list[Criterion]:
                 held_to(EMERGE.id, text, list(outliers), lambda m: abs(m - 1) <= 0.05)
             )
             text = f"λ = {ratio:g}, above the threshold, T = 0: λ_k / λ_k+1"
-            criteria.append(at_least(EMERGE.id, text, gaps, _GAP))
+            criteria.append(at_least(EMERGE.id, text, gaps, GAP))
         else:
             text = f"λ = {ratio:g}, below the threshold, T = 0: λ_k / λ_k+1"
-            criteria.append(at_most(EMERGE.id, text, gaps, _GAP))
+            criteria.append(at_most(EMERGE.id, text, gaps, GAP))
+        for when, of_time in (("T = 0", spectra), ("at the end", last(run, name))):
+            counts = count_outliers(of_time).mean(axis=1)
+            text = f"λ = {ratio:g}, {when}: outliers of a block, by gaps"
+            criteria.append(Criterion(EMERGE.id, text, tuple(counts), None))
     return criteria
 
 

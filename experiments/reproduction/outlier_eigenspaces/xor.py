@@ -12,6 +12,7 @@ from experiments.reproduction.judging import at_least, held_to
 from experiments.reproduction.outlier_eigenspaces.lines import (
     at_time,
     by_snr,
+    count_outliers,
     field,
     last,
     over_time,
@@ -60,11 +61,42 @@ def _judge_layers(runs: Runs) -> list[Criterion]:
         values = at_time(run, _output("alignment"), _OUTPUT_AT)
         text = f"λ = {ratio:g}, T = {_OUTPUT_AT}: align(v, E_4)"
         criteria.append(at_least(OUTPUT.id, text, values, 0.99))
+        criteria += _of_second_moment(run, ratio, largest)
         margins = last(run, "components/margin")
         served = (margins > 0).sum(axis=1)
         text = f"λ = {ratio:g}: clusters told right at the end, of 4"
         criteria.append(Criterion(OUTPUT.id, text, tuple(map(float, served)), None))
     return criteria
+
+
+def _of_second_moment(run: Run, ratio: float, largest: np.ndarray) -> list[Criterion]:
+    """Return what is not held to a bound: Gamma, and the outliers that are counted."""
+    found = []
+    aligned = at_time(
+        run, field("hidden", "second_moment", "test", "alignment"), _HIDDEN_AT
+    )
+    values = np.take_along_axis(aligned, largest, axis=1).min(axis=1)
+    text = f"λ = {ratio:g}, T = {_HIDDEN_AT}: the same in Γ's E_2"
+    found.append(Criterion(HIDDEN.id, text, tuple(values), None))
+    values = at_time(
+        run, field("output", "second_moment", "test", "alignment"), _OUTPUT_AT
+    )
+    text = f"λ = {ratio:g}, T = {_OUTPUT_AT}: align(v, E_4) of Γ"
+    found.append(Criterion(OUTPUT.id, text, tuple(values), None))
+    for claim, layer in ((HIDDEN, "hidden"), (OUTPUT, "output")):
+        overlap = last(run, f"blocks/{layer}_test_overlap")
+        if layer == "hidden":
+            overlap = np.take_along_axis(overlap, largest, axis=1).mean(axis=1)
+        text = f"λ = {ratio:g}: overlap of H's and Γ's outlier spaces at the end"
+        found.append(Criterion(claim.id, text, tuple(overlap), None))
+    counts = count_outliers(last(run, _hidden("eigenvalues")))
+    counts = np.take_along_axis(counts, largest, axis=1).mean(axis=1)
+    text = f"λ = {ratio:g}: outliers of these neurons' blocks at the end, by gaps"
+    found.append(Criterion(HIDDEN.id, text, tuple(counts), None))
+    counts = count_outliers(last(run, _output("eigenvalues")))
+    text = f"λ = {ratio:g}: outliers of H_vv at the end, by gaps"
+    found.append(Criterion(OUTPUT.id, text, tuple(map(float, counts)), None))
+    return found
 
 
 def _plots_layers(runs: Runs) -> list[Panel]:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments.reproduction.curves import loss_plot, metric_curves, switches
+from experiments.reproduction.curves import (
+    density_map,
+    loss_plot,
+    metric_curves,
+    switches,
+)
 from experiments.reproduction.design import ONLY_POINT
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import (
@@ -16,7 +19,7 @@ from experiments.reproduction.judging import (
     series,
     summaries,
 )
-from experiments.reproduction.plots import Axis, Curve, Level, Map, Plot
+from experiments.reproduction.plots import Curve, Level, Map, Plot
 
 CONCENTRATED = Claim(
     "P2-E7",
@@ -31,10 +34,6 @@ NAMES = {
     "gauss_newton": "G",
     "functional_hessian": "F",
 }
-
-
-_FAINTEST = 1e-6
-"""The lowest density that has a colour of its own."""
 
 
 def _after(run: Run, metric: str) -> list[list[Any]]:
@@ -120,7 +119,10 @@ def _plots_energy(runs: Runs) -> list[Plot | Map]:
             gradient,
             levels,
         ),
-        *(density_map(run, key, name) for key, name in NAMES.items()),
+        *(
+            density_map(run, f"Spectral density of {name}", "density", f"over_x_{key}")
+            for key, name in NAMES.items()
+        ),
     ]
 
 
@@ -158,34 +160,6 @@ def _of_gradient(run: Run) -> Plot:
         for key, name in NAMES.items()
     ]
     return Plot("Along the gradient", "step", "gᵀ M g", curves, switches(run))
-
-
-def density_map(run: Run, key: str, name: str) -> Map:
-    """Return a matrix' spectral density over training: SGD's, of the first seed.
-
-    On one grid for all times, that of the last one; densities are over asinh(t / c).
-    """
-    lines = by_seed(run, "plain")[0]
-    steps, densities = series(lines, f"density/over_x_{key}")
-    _, grids = series(lines, "density/grid")
-    _, scales = series(lines, "density/linear_below")
-    grid, scale = np.asarray(grids[-1]), scales[-1]
-    z = np.stack(
-        [
-            np.interp(grid, np.asarray(own), np.asarray(density), left=0, right=0)
-            for own, density in zip(grids, densities, strict=True)
-        ],
-        axis=1,
-    )
-    return Map(
-        f"Spectral density of {name}",
-        Axis("step", steps),
-        Axis("eigenvalue", list(grid), "symlog", scale),
-        np.maximum(z, _FAINTEST),
-        "density over asinh(λ / c)",
-        z_log=True,
-        limits=(_FAINTEST, 1),
-    )
 
 
 def _judge_k(runs: Runs) -> list[Criterion]:
