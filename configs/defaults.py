@@ -80,7 +80,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.task.fresh = False
     # Adds ridge |theta|^2 / 2 to the loss, and so to its curvature.
     config.task.ridge = 0.0
-    # "prompts" (in-context regression, for "linear_transformer" and
+    # "prompts" and "nonlinear_prompts" (in-context regression, for
+    # "linear_transformer", of which num_hidden puts an MLP on the covariates, and
     # "softmax_transformer"): dimension, context and num_test as above; covariates
     # "gaussian", "sphere" or "gamma"; matrices "blocks" or "full" in each layer.
     config.task.covariates = placeholder(str)

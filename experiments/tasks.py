@@ -164,7 +164,9 @@ MODELS: Mapping[str, _Recipe] = {
     "gpt": _Recipe(_gpt, _BLOCKS),
     "linear": _Recipe(_linear, ()),
     "two_layer": _Recipe(_two_layer, ("num_hidden",)),
-    "linear_transformer": _Recipe(_linear_transformer, ("num_layers", "matrices")),
+    "linear_transformer": _Recipe(
+        _linear_transformer, ("num_layers", "matrices", "num_hidden")
+    ),
     "softmax_transformer": _Recipe(_softmax_transformer, ("num_layers", "matrices")),
 }
 
@@ -173,6 +175,7 @@ _OF_DATA = (
     *("dimension", "snr", "num_components", "means", "num_test", "covariates"),
 )
 _IMAGES = ("cifar10", "digits", "fashion_mnist", "mnist")
+_PROMPTS = ("prompts", "nonlinear_prompts")
 _MIXTURES = ("gaussian_mixture", "xor_mixture")
 # Which data suit which model: images, sentences, characters or vectors.
 _SUITS = {
@@ -180,8 +183,8 @@ _SUITS = {
     "gpt": ("tiny_shakespeare",),
     "linear": _MIXTURES,
     "two_layer": _MIXTURES,
-    "linear_transformer": ("prompts",),
-    "softmax_transformer": ("prompts",),
+    "linear_transformer": _PROMPTS,
+    "softmax_transformer": _PROMPTS,
 }
 
 
@@ -266,7 +269,7 @@ def _given(config: ml_collections.ConfigDict, names: Iterable[str]) -> dict[str,
 def _check_synthetic(config: ml_collections.ConfigDict) -> None:
     if config.ridge < 0:
         raise ValueError(f"task.ridge must be at least 0, got {config.ridge}.")
-    if config.fresh and config.dataset not in (*_MIXTURES, "prompts"):
+    if config.fresh and config.dataset not in (*_MIXTURES, *_PROMPTS):
         raise ValueError(
             "task.fresh draws synthetic examples, not those of the data set "
             f"{config.dataset!r}."

@@ -25,6 +25,7 @@ _LOADERS: Mapping[str, Callable[..., Splits]] = {
     "gaussian_mixture": mixtures.load_gaussian_mixture,
     "xor_mixture": mixtures.load_xor_mixture,
     "prompts": prompts.load_prompts,
+    "nonlinear_prompts": functools.partial(prompts.load_prompts, nonlinear=True),
     "sst2": text.load_sst2,
     "tiny_shakespeare": text.load_tiny_shakespeare,
     **{
@@ -60,8 +61,8 @@ def load(
     - `"gaussian_mixture"`, `"xor_mixture"`: synthetic, inputs [N, d]; options
       `dimension`, `snr`, `num_components`, `means`, `num_test`: see `mixtures`.
 
-    - `"prompts"`: synthetic, in-context linear regression; options `dimension`,
-      `context`, `covariates`, `num_test`: see `prompts`.
+    - `"prompts"`, `"nonlinear_prompts"`: synthetic, in-context regression; options
+      `dimension`, `context`, `covariates`, `num_test`: see `prompts`.
 
     Digits and what is synthetic aside, they come from TensorFlow Datasets.
     *Standardized*: see `images.load_prepared`.

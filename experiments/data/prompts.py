@@ -1,8 +1,9 @@
-"""Prompts of in-context linear regression, of which fresh ones can be drawn.
+"""Prompts of in-context regression, of which fresh ones can be drawn.
 
 A prompt is x_1 .. x_n, x_{n+1} in R^d and y_i = <w, x_i>, i = 1 .. n, with its own
 w ~ N(0, I_d); the label is <w, x_{n+1}> (Ahn et al., 2024, "Linear attention is (maybe)
-all you need", arXiv:2310.01082).
+all you need", arXiv:2310.01082). Nonlinear prompts have y_i = <w, phi(x_i)>, with one
+frozen random network phi from R^d to R^d of ten ReLU units.
 """
 
 import functools
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.fixed import TEST, TRAIN, fixed_key
+from experiments.data.fixed import TARGET, TEST, TRAIN, fixed_key
 from experiments.data.prepared import Folder
 from experiments.data.splits import Splits
 
@@ -53,17 +54,45 @@ COVARIATES: Mapping[str, Draw] = {
 }
 
 
+_NUM_UNITS = 10
+
+Features = Callable[[jax.Array], jax.Array]
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """Return phi(x) = x, of linear prompts."""
+    return x
+
+
+def random_relu_features(dimension: int) -> Features:
+    """Return phi(x) = relu(x A) B, the same in all runs, with E |phi(x)|^2 near |x|^2.
+
+    A is [d, 10] with entries N(0, 2 / d) and B [10, d] with entries N(0, 1 / 10), for
+    |x|^2 = d.
+    """
+    of_first, of_second = jax.random.split(fixed_key(TARGET))
+    first = jax.random.normal(of_first, (dimension, _NUM_UNITS))
+    second = jax.random.normal(of_second, (_NUM_UNITS, dimension))
+    first, second = first * (2 / dimension) ** 0.5, second / _NUM_UNITS**0.5
+    return lambda x: jax.nn.relu(x @ first) @ second
+
+
 def draw(
-    covariates: str, dimension: int, context: int, key: jax.Array, count: int
+    covariates: str,
+    dimension: int,
+    context: int,
+    key: jax.Array,
+    count: int,
+    features: Features = identity,
 ) -> dict[str, dict[str, jax.Array] | jax.Array]:
-    """Return `count` prompts and their labels.
+    """Return `count` prompts and their labels, y = <w, features(x)>.
 
     inputs: x [count, n, d], y [count, n], query [count, d]; labels [count, 1].
     """
     of_x, of_w = jax.random.split(key)
     x = COVARIATES[covariates](of_x, (count, context + 1, dimension))
     w = jax.random.normal(of_w, (count, dimension))
-    y = jnp.einsum("bid,bd->bi", x, w)
+    y = jnp.einsum("bid,bd->bi", features(x), w)
     inputs = {"x": x[:, :-1], "y": y[:, :-1], "query": x[:, -1]}
     return {"inputs": inputs, "labels": y[:, -1:]}
 
@@ -76,6 +105,7 @@ def load_prompts(
     context: int = 20,
     covariates: str = "gaussian",
     num_test: int = _NUM_PROMPTS,
+    nonlinear: bool = False,
 ) -> Splits:
     """Return prompts with their labels, all of them from one distribution.
 
@@ -87,6 +117,7 @@ def load_prompts(
       covariates: "gaussian", N(0, I); "sphere", uniform on the unit sphere; or "gamma",
         sqrt(Gamma(0.1, 10)) times the latter.
       num_test: prompts of the test set.
+      nonlinear: whether labels are linear in `random_relu_features` of x.
 
     Raises:
       ValueError: if an option is out of range or unknown.
@@ -98,7 +129,8 @@ def load_prompts(
     num_train = _NUM_PROMPTS if num_train is None else num_train
     if min(num_train, num_test, dimension, context) < 1:
         raise ValueError("prompts need sizes of at least 1.")
-    sample = functools.partial(draw, covariates, dimension, context)
+    features = random_relu_features(dimension) if nonlinear else identity
+    sample = functools.partial(draw, covariates, dimension, context, features=features)
 
     def prompts(key: int, count: int) -> dict:
         return jax.tree.map(np.asarray, sample(fixed_key(key), count))

@@ -6,7 +6,8 @@ last entry of Z_L (von Oswald et al. 2023; Ahn et al. 2024, arXiv:2310.01082).
 
 params["P"], params["Q"]: of each layer [d, d], the blocks of diag(P, 1) and diag(Q, 0),
 as in the published code; or "full", [d + 1, d + 1]. All entries are N(0, 0.05^2) at
-first.
+first. With an MLP on the covariates, x <- relu(x W + b) W' + b', params["mlp"] has W
+[d, num_hidden], b, W' [num_hidden, d] and b', all N(0, 0.1^2) at first.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,15 @@ import jax.numpy as jnp
 
 from experiments.models.pure import Inputs, Model, Params
 
-_INITIAL_SCALE = 0.05
+_INITIAL_SCALE, _INITIAL_SCALE_OF_MLP = 0.05, 0.1
 
 
 def linear_transformer(
-    dimension: int, *, num_layers: int = 3, matrices: str = "blocks"
+    dimension: int,
+    *,
+    num_layers: int = 3,
+    matrices: str = "blocks",
+    num_hidden: int | None = None,
 ) -> Model:
     """Return L layers of linear attention; outputs are [N, 1].
 
@@ -31,12 +36,15 @@ def linear_transformer(
       dimension: d.
       num_layers: L.
       matrices: "blocks" or "full".
+      num_hidden: units of an MLP on the covariates; None: without.
 
     Raises:
       ValueError: if `matrices` is unknown.
     """
 
     def apply(params: Params, inputs: Inputs) -> jax.Array:
+        if num_hidden is not None:
+            inputs = _with_mlp(params["mlp"], inputs)
         columns = _columns(inputs)
         pairs, last = columns[:, :-1], columns[:, -1]
         context = pairs.shape[1]
@@ -48,7 +56,15 @@ def linear_transformer(
             last = jnp.einsum("bij,bj->bi", step, last)
         return -last[:, -1:]
 
-    return Model(_initializer(dimension, num_layers, matrices), apply)
+    init = _initializer(dimension, num_layers, matrices)
+    if num_hidden is None:
+        return Model(init, apply)
+
+    def init_both(key: jax.Array) -> Params:
+        of_mlp = _initial_mlp(jax.random.fold_in(key, 1), dimension, num_hidden)
+        return {**init(key), "mlp": of_mlp}
+
+    return Model(init_both, apply)
 
 
 def softmax_transformer(
@@ -89,6 +105,30 @@ def _initializer(
         }
 
     return init
+
+
+def _initial_mlp(key: jax.Array, dimension: int, num_hidden: int) -> Params:
+    shapes = {
+        "W": (dimension, num_hidden),
+        "b": (num_hidden,),
+        "W'": (num_hidden, dimension),
+        "b'": (dimension,),
+    }
+    keys = jax.random.split(key, len(shapes))
+    return {
+        name: _INITIAL_SCALE_OF_MLP * jax.random.normal(key, shape)
+        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def _with_mlp(mlp: Params, inputs: Inputs) -> Inputs:
+    """Return prompts with the MLP's outputs for covariates."""
+
+    def of(x: jax.Array) -> jax.Array:
+        hidden = jax.nn.relu(x @ mlp["W"] + mlp["b"])
+        return hidden @ mlp["W'"] + mlp["b'"]
+
+    return {**inputs, "x": of(inputs["x"]), "query": of(inputs["query"])}
 
 
 def _columns(inputs: Inputs) -> jax.Array:

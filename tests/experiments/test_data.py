@@ -50,7 +50,8 @@ def test_impossible_num_train_is_refused(num_train):
 
 def test_unknown_name_lists_the_known_ones():
     known = (
-        "cifar10, digits, fashion_mnist, gaussian_mixture, mnist, prompts, sst2, "
+        "cifar10, digits, fashion_mnist, gaussian_mixture, mnist, nonlinear_prompts, "
+        "prompts, sst2, "
         "tiny_shakespeare, xor_mixture$"
     )
     with pytest.raises(ValueError, match=f"'imagenet'; known ones: {known}"):

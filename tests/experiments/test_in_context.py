@@ -8,14 +8,15 @@ import pytest
 from configs import defaults
 from experiments import losses, models
 from experiments.data import load
+from experiments.data.prompts import random_relu_features
 from experiments.tasks import make_task
 
 D, N = 3, 7
 
 
-def prompts(count=6, covariates="gaussian", dimension=D, context=N):
+def prompts(count=6, covariates="gaussian", dimension=D, context=N, name="prompts"):
     splits = load(
-        "prompts",
+        name,
         num_train=count,
         dimension=dimension,
         context=context,
@@ -187,3 +188,41 @@ def test_what_cannot_be(fields, message):
     config.task.update(fields)
     with pytest.raises(ValueError, match=message):
         make_task(config.task)
+
+
+def test_labels_of_nonlinear_prompts():
+    """Linear in features that are no linear function of x, and of the same size."""
+    data = prompts(4000, name="nonlinear_prompts", dimension=5)
+    inputs = data["inputs"]
+    features = random_relu_features(5)
+    of_pairs, of_query = (np.asarray(features(inputs[key])) for key in ("x", "query"))
+    assert 2 < np.mean(np.sum(of_query**2, axis=-1)) < 8
+    for i in range(5):
+        w = np.linalg.lstsq(of_pairs[i], inputs["y"][i], rcond=None)[0]
+        np.testing.assert_allclose(of_query[i] @ w, data["labels"][i, 0], rtol=1e-2)
+        _, residual, *_ = np.linalg.lstsq(inputs["x"][i], inputs["y"][i], rcond=None)
+        assert residual > 1e-3
+
+
+def test_an_mlp_on_the_covariates():
+    """It is the transformer without one, on the MLP's outputs."""
+    inputs = prompts()["inputs"]
+    model = models.linear_transformer(D, num_hidden=4)
+    params = model.init(jax.random.key(2))
+    mlp = params["mlp"]
+    assert {name: leaf.shape for name, leaf in mlp.items()} == {
+        "W": (D, 4),
+        "b": (4,),
+        "W'": (4, D),
+        "b'": (D,),
+    }
+    params = {**params, **random_params("blocks")}
+
+    def of(x):
+        hidden = np.maximum(np.asarray(x) @ np.asarray(mlp["W"]) + mlp["b"], 0)
+        return hidden @ np.asarray(mlp["W'"]) + mlp["b'"]
+
+    given = {**inputs, "x": of(inputs["x"]), "query": of(inputs["query"])}
+    expected = models.linear_transformer(D).apply(random_params("blocks"), given)
+    found = model.apply(params, inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

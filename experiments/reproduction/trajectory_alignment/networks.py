@@ -20,8 +20,8 @@ from experiments.reproduction.judging import (
 )
 from experiments.reproduction.plots import Curve, Level, Panel, Plot
 
-_FEWEST = 10
-"""Steps with q < 1 of a run that can be judged."""
+_FEWEST = 30
+"""Steps with q < 1 of a run that is judged: it takes some to come to the curve."""
 
 _APART = 0.05
 """How far apart, relatively, two curves have to be to tell which one a point is on."""
@@ -70,15 +70,14 @@ def _name(run: Run) -> str:
 
 
 def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criterion]]:
-    """Return a judge of the runs that are beyond the edge for at least ten steps."""
+    """Return a judge of the runs that are beyond the edge for at least thirty steps."""
 
     def judge(runs: Runs) -> list[Criterion]:
-        medians, reported = [], []
+        medians, reported, missing = [], [], []
         for run in runs.values():
             path = _path(run)
             if path.beyond.sum() < _FEWEST:
-                note = f"beyond the edge for {path.beyond.sum()} steps: not judged"
-                reported.append(Criterion(claim.id, _name(run), (), None, note))
+                missing.append(f"{_name(run)} ({path.beyond.sum()})")
                 continue
             medians.append(float(np.median(off_curve(path, _loss(run)))))
             text = f"{_name(run)}: median |q / r(p) − 1|"
@@ -89,7 +88,9 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
             "half of the steps with q < 1"
         )
         worst = [max(medians)] if medians else []
-        return [at_most(claim.id, text, worst, bound), *reported]
+        few = f"beyond the edge for too few steps: {'; '.join(missing)}"
+        note = few if missing else ""
+        return [at_most(claim.id, text, worst, bound, note), *reported]
 
     return judge
 
@@ -99,6 +100,8 @@ def _judge_own_curve(runs: Runs) -> list[Criterion]:
     nearer = []
     for run in runs.values():
         path, loss = _path(run), _loss(run)
+        if path.beyond.sum() < _FEWEST:
+            continue
         (other,) = (name for name in ("log_cosh", "sqrt") if name != loss)
         own, others = (LOSSES[name].ratio(path.p[path.late]) for name in (loss, other))
         apart = np.abs(own / others - 1) > _APART
