@@ -45,8 +45,9 @@ def _one_pass() -> ml_collections.ConfigDict:
     config.batch_size = 1
     config.switch.step = 1
     config.modes = ("plain",)
-    # Nothing is projected: the tracked space is looked at once, and not used.
+    # Nothing is projected: the tracked space is not used. One example makes it cheap.
     config.subspace.k = 1
+    config.subspace.num_examples = 1
     config.subspace.refresh_every = 10**9
     for name in config.measure:
         config.measure[name] = 0

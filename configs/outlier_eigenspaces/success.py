@@ -18,11 +18,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.seeds = 400
     config.task.num_hidden = 4
     config.task.snr = 1000.0
-    config.task.num_train = 1000
+    config.task.num_train = 100
+    config.task.num_test = 2000
     config.blocks.names = ("output",)
     config.blocks.splits = ("test",)
     config.measure.components = 1
-    config.update_from_flattened_dict(mixtures.lasting(250, 150, 6))
+    config.update_from_flattened_dict(mixtures.lasting(250, 150, 3))
     return config
 
 
