@@ -177,6 +177,9 @@ TREND = Claim(
 )
 
 
+_QUARTERS = 4
+
+
 def _points(run: Run) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return each seed's gradient norms and directional smoothnesses."""
     return [
@@ -211,27 +214,32 @@ def _judge_trend(runs: Runs) -> list[Criterion]:
 
 
 def _plots_trend(runs: Runs) -> list[Panel]:
-    curves = []
-    for norms, bent in _points(runs[ONLY_POINT]):
-        for name, sign, role in (("positive", 1, "plain"), ("negative", -1, "dom")):
-            kept = sign * bent > 0
-            curves.append(
-                Curve(
-                    f"{name} curvature",
-                    norms[kept].tolist(),
-                    np.abs(bent[kept]).tolist(),
-                    role,
-                    points=True,
+    """Draw a point a line, in a colour a quarter of the steps."""
+    run = runs[ONLY_POINT]
+    quarter = -(-run.config["steps"] // _QUARTERS)
+    positive: list[Curve] = []
+    negative: list[Curve] = []
+    for seed, (norms, bent) in enumerate(_points(run)):
+        steps = np.array(
+            series(by_seed(run, "plain")[seed], "smoothness/directional")[0]
+        )
+        for part in range(_QUARTERS):
+            here = steps // quarter == part
+            for curves, sign in ((positive, 1), (negative, -1)):
+                kept = here & (sign * bent > 0)
+                curves.append(
+                    Curve(
+                        f"from step {part * quarter:,}",
+                        norms[kept].tolist(),
+                        np.abs(bent[kept]).tolist(),
+                        points=True,
+                    )
                 )
-            )
     return [
-        Plot(
-            "Smoothness and the gradient",
-            "‖g‖",
-            "|Δᵀ H Δ| / ‖Δ‖²",
-            curves,
-            log_x=True,
-            log_y=True,
+        Plot(title, "‖g‖", label, curves, log_x=True, log_y=True)
+        for title, label, curves in (
+            ("Positive curvature", "Δᵀ H Δ / ‖Δ‖²", positive),
+            ("Negative curvature", "−Δᵀ H Δ / ‖Δ‖²", negative),
         )
     ]
 

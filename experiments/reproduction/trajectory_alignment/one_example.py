@@ -205,7 +205,29 @@ def _plots_linear(runs: Runs) -> list[Panel]:
     return [
         curve_plot(named, ratios),
         *(sharpness_plot(paths, f"Sharpness, {loss}") for loss, paths in named.items()),
+        _limits_plot(named),
     ]
+
+
+def _limits_plot(named: Mapping[str, Paths]) -> Plot:
+    """Draw where the sharpness ends over eta, and where theory has it."""
+    curves = []
+    for loss, paths in named.items():
+        eta, gap = paths.eta[paths.beyond], gaps(paths)[paths.beyond]
+        name = loss.replace("_", " ")
+        curves.append(Curve(name, eta.tolist(), gap.tolist(), points=True))
+        line = np.unique(paths.eta)
+        of_theory = _gap(loss, line).tolist()
+        curves.append(Curve(f"η / 2c, {name}", line.tolist(), of_theory))
+    return Plot(
+        "Limiting sharpness",
+        "learning rate η",
+        "2/η − sharpness at the end",
+        curves,
+        log_x=True,
+        log_y=True,
+        caption="Of the paths from beyond the edge.",
+    )
 
 
 # The neuron, P4-E3.
