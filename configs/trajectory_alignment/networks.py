@@ -40,5 +40,11 @@ SCALES: dict = {
     "ci": networks_one.LITTLE,
 }
 GRIDS = {
+    "cpu": [
+        _of("tanh", 50, (0.025, 0.03)),
+        _of("tanh", 200, (0.05,)),
+        _of("elu", 50, (0.03,)),
+        _of("elu", 200, (0.05,)),
+    ],
     "ci": [_of("tanh", 20, (1.0,))],
 }
