@@ -78,6 +78,7 @@ data: need-DATASET $(INSTALLED)-prepare  ## Download and prepare a dataset: DATA
 bench: $(READY) $(INSTALLED)-peers  ## Eigensolver and engine beside others, on the CPU
 	$(VENV_PYTHON) -m experiments.benchmarks.main --out=runs/benchmarks $(ARGS)
 	$(VENV_PYTHON) -m experiments.benchmarks.engine --out=runs/benchmarks
+	$(VENV_PYTHON) -m experiments.benchmarks.whole --out=runs/benchmarks
 
 bench-tracking: $(READY)  ## Measure what tracking costs a training step
 	$(VENV_PYTHON) -m experiments.benchmarks.tracking --out=runs/tracking $(ARGS)

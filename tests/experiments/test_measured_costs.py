@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks import engine, products, tracking
+from experiments.benchmarks import engine, products, tracking, whole
 
 
 @pytest.mark.slow
@@ -63,3 +63,28 @@ def test_the_engines_step_is_measured_beside_a_bare_one(tmp_path):
         ratio = row["engine"] / row["bare"]
         assert f"| {mode} | {1e3 * row['bare']:.3f} |" in table
         assert f"| {ratio:.2f} |" in table
+
+
+@pytest.mark.slow
+def test_whole_experiments_are_timed(tmp_path):
+    whole.main([f"--out={tmp_path}", "--quick"])
+    results = json.loads((tmp_path / "whole.json").read_text())
+    assert [row["limit"] for row in results.values()] == [300, 300, 480]
+    *others, last = results.values()
+    assert all(row["whole"] == row["seconds"] > 0 for row in others)
+    assert last["whole"] == pytest.approx(10 * last["seconds"])
+    table = (tmp_path / "whole.md").read_text()
+    assert all(f"| {name} |" in table for name in results)
+
+
+def test_whole_experiments_are_those_of_the_limits():
+    xor, logistic, transformers = whole.runs(quick=False).values()
+    assert (xor.config.seeds, xor.config.task.dimension, xor.config.steps) == (
+        400,
+        250,
+        37_500,
+    )
+    assert (logistic.config.task.dimension, logistic.config.steps) == (1000, 50_000)
+    assert logistic.config.steps / logistic.config.log_every == 50
+    whole_steps = transformers.config.steps * transformers.times
+    assert (transformers.config.seeds, whole_steps) == (6, 10_000)
