@@ -201,6 +201,7 @@ def _plots_law(runs: Runs) -> list[Panel]:
     served, _ = served_and_outliers(run)
     num, law = len(served), theory.served_law(run.config["task"]["num_hidden"])
     shares = [float((served == n).mean()) for n in range(5)]
+    errors = [float(np.sqrt(share * (1 - share) / num)) for share in shares]
     eigenvalues = last(run, _output("eigenvalues"))
     ridge = run.config["task"]["ridge"]
     spread = np.linspace(-0.3, 0.3, num)
@@ -219,9 +220,10 @@ def _plots_law(runs: Runs) -> list[Panel]:
             "clusters served",
             "share of runs",
             [
-                Curve(f"{num} runs", range(5), shares, points=True),
+                Curve(f"{num} runs", range(5), shares, points=True, errors=errors),
                 Curve("theory", range(5), law),
             ],
+            caption="Bars are binomial standard errors.",
         ),
         Plot(
             "Eigenvalues of the output layer",
