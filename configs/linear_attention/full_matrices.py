@@ -24,6 +24,6 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 2, "steps": 1500},
+    "cpu": {"seeds": 2, "steps": 1000},
     "ci": settings.LITTLE,
 }
