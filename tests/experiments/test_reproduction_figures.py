@@ -104,6 +104,7 @@ def test_names_share_colours_and_free_ones_are_distinct():
         ([Curve("a", [0], [0], "domm")], "'domm'.*plain, dom, bulk"),
         ([Curve("a", [0], [0], "dom"), Curve("a", [0], [0])], "'dom' and ''"),
         ([Curve("a", [0, 1], [0])], r"shape \(2,\) and y of shape \(1,\)"),
+        ([Curve("a", [0], [0], errors=[1, 2])], r"errors of shape \(2,\)"),
     ],
 )
 def test_curves_that_cannot_be_drawn(curves, message):
@@ -123,6 +124,25 @@ def test_a_figure_has_each_curve_once_in_the_legend():
     assert listed == ["warm-up", "SGD", "Dom-SGD", "Bulk-SGD"]
     assert figure["data"][4]["line"]["color"] == "var(--dom)"
     assert figure["layout"]["yaxis"]["type"] == "log"
+
+
+def test_error_bars_in_both_kinds_of_figures(tmp_path):
+    steps = list(range(3000))
+    bars = plot_of(Curve("a", steps, steps, errors=[0.5] * 3000))
+    (trace,) = decoded(drawn_by(bars))["data"]
+    lengths = trace["error_y"]["array"]
+    assert len(lengths) == len(trace["x"]) <= MAX_POINTS
+    assert set(lengths) == {0.5}
+    (trace,) = drawn_by(plot_of(Curve("a", [0], [0])))["data"]
+    assert "array" not in trace.get("error_y", {})
+    with_bars, without = (
+        write_static([plot], tmp_path, name)[0].read_bytes()
+        for name, plot in (
+            ("bars", plot_of(Curve("a", [0, 1], [0, 1], errors=[0.5, 0.5]))),
+            ("none", plot_of(Curve("a", [0, 1], [0, 1]))),
+        )
+    )
+    assert with_bars != without
 
 
 def test_levels_are_placed_on_logarithmic_axes():

@@ -123,6 +123,64 @@ def test_the_factor_of_the_bulk_meets_the_smaller_of_two_edges():
     assert of(run) == pytest.approx(25.0)
 
 
+# The interval between refreshes.
+
+
+def stale(loss_at_50=0.8, over=1.5):
+    """Bulk at intervals of 1, 10 and 50; at 64 times the rate it fails."""
+    runs = {}
+    for interval in (1, 10, 50):
+        loss = loss_at_50 if interval == 50 else 0.8
+        for factor, losses in (
+            (1.0, {"plain": 0.8, "bulk": loss}),
+            (64.0, {"plain": 2.0, "bulk": 2.0}),
+        ):
+            subspace = {"k": 2, "refresh_every": interval}
+            run = run_at(factor, losses, over=over, subspace=subspace)
+            lines = [{**line, "subspace/angle": 0.01} for line in run.lines]
+            runs[f"{interval},{factor}"] = run._replace(lines=lines)
+    return runs
+
+
+def test_the_interval():
+    experiment = EXPERIMENTS["intervals"]
+    assert verdicts_of(experiment, stale())["P2-E3"] == REPRODUCED
+    assert verdicts_of(experiment, stale(loss_at_50=0.85))["P2-E3"] == PARTLY
+    assert verdicts_of(experiment, stale(over=0.9))["P2-E3"] == PARTLY
+    drift, left = experiment.plots(stale())[-2:]
+    assert [curve.name for curve in drift.curves[::2]] == [
+        "every 1",
+        "every 10",
+        "every 50",
+    ]
+    # From the switch on alone, where Bulk acts.
+    assert min(min(curve.x) for curve in (*drift.curves, *left.curves)) == 1500
+
+
+# The guard.
+
+
+def guarded(capped, free=2.0):
+    """Bulk at 4 and 256 times the rate; the larger one ends so, capped and free."""
+    return {
+        f"{factor},{cap}": run_at(
+            1.0,
+            {"interpolated": 0.8 if factor == 4 else capped if cap else free},
+            projection={"dom": 0.0, "bulk": factor, "cap_bulk": cap},
+        )
+        for factor in (4.0, 256.0)
+        for cap in (0.0, 1.0)
+    }
+
+
+def test_the_guard():
+    experiment = EXPERIMENTS["guard"]
+    assert verdicts_of(experiment, guarded(0.7)) == {"P2 guard": REPRODUCED}
+    assert verdicts_of(experiment, guarded(1.5)) == {"P2 guard": PARTLY}
+    # Where nothing fails there is nothing to guard against.
+    assert verdicts_of(experiment, guarded(0.7, free=0.7)) != {"P2 guard": REPRODUCED}
+
+
 # Interpolation.
 
 
@@ -213,6 +271,14 @@ def test_what_pays_in_steps_need_not_pay_in_time():
     assert pays.price(slow, 0.25, 0.001).seconds > COLD
     runs["bulk"] = priced("sgd", "interpolated", 20, products_each=0.01, bulk=4.0)
     assert verdicts_of(experiment, runs)["P2 time"] == REPRODUCED
+
+
+def test_the_runs_own_clock():
+    run = priced("sgd", "plain", 170)
+    lines = [{**line, "time/seconds": 1 + line["step"] / 100} for line in run.lines]
+    run = run._replace(lines=lines)
+    assert pays.own_clock(run, 0.25) == pytest.approx(1 + 350 / 100)
+    assert pays.own_clock(run, 1e-9) == math.inf
 
 
 def on_basis(halves_each, products_each=0.1, slow=0.01, **subspace):
@@ -315,7 +381,25 @@ def energies(h=0.9, g=0.9, f=0.1):
             "energy/frobenius_share_gauss_newton": g,
             "energy/frobenius_share_functional_hessian": f,
             "energy/gradient_share_hessian": 0.99,
+            "energy/gradient_share_gauss_newton": 0.99,
+            "energy/trace_share_hessian": 0.5,
+            "energy/trace_share_gauss_newton": 0.6,
             "split/overlap": 0.999,
+            "split/largest_functional_hessian": 2.0,
+            "split/smallest_functional_hessian": -2.0,
+            "split/eigenvalues_hessian": [20.0, 5.0],
+            "split/eigenvalues_gauss_newton": [19.0, 5.0],
+            **{
+                f"energy/{name}_{matrix}": 1.0
+                for name in (
+                    "gradient",
+                    "trace",
+                    "trace_standard_error",
+                    "frobenius",
+                    "frobenius_standard_error",
+                )
+                for matrix in ("hessian", "gauss_newton", "functional_hessian")
+            },
             "density/grid": grid.tolist(),
             "density/linear_below": 1.0,
             **{
