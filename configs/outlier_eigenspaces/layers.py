@@ -25,6 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoint_every = 5000
     config.measure.spectrum = 0
     config.measure.blocks = 1
+    config.blocks.num_more = 3
     return config
 
 

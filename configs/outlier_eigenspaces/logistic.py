@@ -17,8 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = mixtures.logistic()
     config.title = "Logistic regression on ten components"
     config.seeds = 3
-    # One eigenvalue beyond the outliers, so that they can be counted by a gap.
-    config.blocks.num_more = 1
+    # Eigenvalues beyond the outliers, so that these can be counted by gaps.
+    config.blocks.num_more = 5
     config.measure.block_density = 1
     return config
 

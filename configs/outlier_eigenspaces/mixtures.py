@@ -1,8 +1,9 @@
 """The settings of the mixtures: logistic regression, and two layers on XOR.
 
 One-pass SGD, an example a step, at the learning rate 1/d; time T is steps / d. Spectra
-are those of 10,000 test and as many training examples, which the steps never see. The
-paper's own sizes are not known for certain; these are ours.
+are those of fixed test and training sets, 10,000 examples each unless a file says
+otherwise, which steps with fresh examples never see. The paper's own sizes are not
+known for certain; these are ours.
 """
 
 from typing import Any
@@ -32,7 +33,7 @@ def xor() -> ml_collections.ConfigDict:
     config.task.num_hidden = 20
     config.task.snr = 100.0
     config.task.num_train = config.task.num_test = 6000
-    config.update_from_flattened_dict(lasting(500, 120))
+    config.update_from_flattened_dict(lasting(500, 120, 60))
     return config
 
 

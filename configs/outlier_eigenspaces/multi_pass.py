@@ -24,6 +24,11 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 10), "seeds": 1},
+    "cpu": {
+        **mixtures.lasting(500, 50, 10),
+        "seeds": 1,
+        # 12 passes and a half.
+        "task.num_train": 2000,
+    },
     "ci": mixtures.LITTLE_LOGISTIC,
 }

@@ -2,11 +2,17 @@
 
 import re
 
+import numpy as np
+
 from experiments.reproduction.curves import loss_plot, metric_curves
 from experiments.reproduction.design import ONLY_POINT
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import at_least, at_most, ends
-from experiments.reproduction.outlier_eigenspaces.lines import MATRICES, last
+from experiments.reproduction.outlier_eigenspaces.lines import (
+    MATRICES,
+    count_outliers,
+    last,
+)
 from experiments.reproduction.plots import Panel, Plot
 
 _ALIGNMENT = re.compile(r"blocks/(.+)_(hessian|second_moment)_train_alignment$")
@@ -17,6 +23,23 @@ def _layers_of(run: Run) -> list[tuple[str, str]]:
     names = dict.fromkeys(name for line in run.lines for name in line)
     found = map(_ALIGNMENT.match, names)
     return [(match[1], match[2]) for match in found if match]
+
+
+def _of_spectrum(claim: Claim, run: Run, layer: str, matrix: str) -> list[Criterion]:
+    """Return a layer's outliers at the end, and how well they are known."""
+    prefix, k = f"blocks/{layer}_{matrix}_train", run.config["subspace"]["k"]
+    name = f"{layer}, {MATRICES[matrix]}"
+    values = last(run, f"{prefix}_eigenvalues")
+    counts = count_outliers(values)
+    residual = float(np.max(last(run, f"{prefix}_residual")))
+    text = f"{name}: outliers by gaps among {values.shape[-1]} eigenvalues"
+    found = [Criterion(claim.id, text, tuple(map(float, counts)), None)]
+    if values.shape[-1] > k:
+        gaps = values[:, k - 1] / values[:, k]
+        note = f"largest residual over λ_1: {residual:.1g}"
+        text = f"{name}: λ_{k} / λ_{k + 1} at the end"
+        found.append(Criterion(claim.id, text, tuple(gaps), None, note))
+    return found
 
 
 def _experiment(name: str, network: str, suffix: str) -> Experiment:
@@ -42,6 +65,12 @@ def _experiment(name: str, network: str, suffix: str) -> Experiment:
             ):
                 text = f"{layer}, {MATRICES[matrix]}: alignment of the {of} at the end"
                 criteria.append(at_least(claim.id, text, last(run, key), 0.8))
+            criteria += _of_spectrum(gradient, run, layer, matrix)
+        for layer in dict.fromkeys(layer for layer, _ in _layers_of(run)):
+            if any(f"blocks/{layer}_train_overlap" in line for line in run.lines):
+                values = last(run, f"blocks/{layer}_train_overlap")
+                text = f"{layer}: overlap of H's and Γ's outlier spaces at the end"
+                criteria.append(Criterion(gradient.id, text, tuple(values), None))
         return criteria
 
     def plots(runs: Runs) -> list[Panel]:
@@ -55,7 +84,12 @@ def _experiment(name: str, network: str, suffix: str) -> Experiment:
                 if curve.role == "plain"
             ]
             found.append(
-                Plot(f"Alignment of the {of}", "step", "align(b, E_10)", curves)
+                Plot(
+                    f"Alignment of the {of}",
+                    "step",
+                    f"align(b, E_{run.config['subspace']['k']})",
+                    curves,
+                )
             )
         return found
 
@@ -77,6 +111,16 @@ def _space(run: Run) -> str:
     return f"{what}, k = {subspace['k']}"
 
 
+_UNIT = "with the whole Hessian; a product with the layers' takes as many as layers"
+
+
+def _products(run: Run) -> float:
+    """Return the products with the whole Hessian that a run's solves took."""
+    is_layers = run.config["subspace"]["curvature"] == "layers"
+    each = len(run.config["task"]["hidden_sizes"]) + 1 if is_layers else 1
+    return each * max(line.get("cost/matvecs", 0) for line in run.lines)
+
+
 def _judge_spaces(runs: Runs) -> list[Criterion]:
     criteria = []
     for run in runs.values():
@@ -85,16 +129,26 @@ def _judge_spaces(runs: Runs) -> list[Criterion]:
         )
         over = [b / p for b, p in zip(bulk, plain, strict=True)]
         name = _space(run)
-        criteria += [
-            at_least(SPACES.id, f"{name}: Dom, L_end / L_sw", dom, 0.95),
-            at_most(SPACES.id, f"{name}: Bulk's L_end over SGD's", over, 1.1),
+        stalls, learns = (
+            f"{name}: Dom, L_end / L_sw",
+            f"{name}: Bulk's L_end over SGD's",
+        )
+        if run.config["subspace"]["curvature"] == "layers":
+            criteria += [
+                at_least(SPACES.id, stalls, dom, 0.95),
+                at_most(SPACES.id, learns, over, 1.1),
+                at_most(SPACES.id, f"{name}: Bulk, L_end / L_sw", bulk, 0.9),
+            ]
+        else:  # what it is compared with
+            criteria += [
+                Criterion(SPACES.id, stalls, tuple(dom), None),
+                Criterion(SPACES.id, learns, tuple(over), None),
+            ]
+        criteria.append(
             Criterion(
-                SPACES.id,
-                f"{name}: products in all",
-                (max(line.get("cost/matvecs", 0) for line in run.lines),),
-                None,
-            ),
-        ]
+                SPACES.id, f"{name}: products in all", (_products(run),), None, _UNIT
+            )
+        )
     return criteria
 
 

@@ -34,12 +34,19 @@ def first(run: Run, name: str) -> Any:
 
 
 def at_time(run: Run, name: str, time: float) -> Any:
-    """Return a metric of each seed at the line nearest to T = steps / d."""
+    """Return a metric of each seed at the line nearest to T = steps / d.
+
+    NaN where there is none within 2 % of T.
+    """
     found = []
     for lines in history(run):
         steps, values = series(lines, name)
-        found.append(values[int(np.argmin(np.abs(times(run, steps) - time)))])
-    return np.array(found, float)
+        distances = np.abs(times(run, steps) - time)
+        nearest = int(np.argmin(distances))
+        value = np.array(values[nearest], float)
+        near = distances[nearest] <= 0.02 * time
+        found.append(value if near else np.full_like(value, np.nan))
+    return np.array(found)
 
 
 GAP = 1.05
