@@ -1,21 +1,25 @@
 """Judges of the outlier experiments on made-up runs: as claimed, and not."""
 
 import numpy as np
-import pytest
 
 from experiments import mixture_theory as theory
 from experiments.reproduction import outlier_eigenspaces
-from experiments.reproduction.experiment import NOT_REPRODUCED, PARTLY, REPRODUCED
+from experiments.reproduction.experiment import (
+    NO_VERDICT,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+)
 from experiments.reproduction.outlier_eigenspaces import lines, xor
 from tests.experiments.made_up import make_run, verdicts_of
 
 EXPERIMENTS = {one.name: one for one in outlier_eigenspaces.EXPERIMENTS}
-K, DIMENSION, TIME = 10, 500, 50
+K, DIMENSION, TIME = 10, 500, 60
 STEPS = DIMENSION * TIME
 
 
 def run_of(metrics, seeds=1, **task):
-    """A run with metrics of the step, at T = 0, 10, .., 50."""
+    """A run with metrics of the step, at T = 0, 10, .., 60."""
     settings = {
         "optimizer": {"learning_rate": 1 / DIMENSION},
         "task": {
@@ -27,16 +31,18 @@ def run_of(metrics, seeds=1, **task):
             "snr": 100.0,
             "means": "orthonormal",
             "fresh": True,
+            "num_train": 2000,
             **task,
         },
+        "batch_size": 1,
         "subspace": {"k": 1, "curvature": "hessian"},
     }
-    steps = range(0, STEPS + 1, STEPS // 5)
+    steps = range(0, STEPS + 1, STEPS // 6)
     parts = [("warmup", steps[:1], metrics), ("plain", steps[1:], metrics)]
     return make_run(parts, 1, seeds, **settings)
 
 
-def classes(snr, alignment, first=0.94, gap=None, in_span=0.95, fresh=True, **task):
+def classes(snr, alignment, first=0.94, gap=None, in_span=0.95, outside=0.01, **task):
     """A logistic run that ends at an alignment; the spectrum is theory's."""
     at_zero = theory.outlier_at_zero(K, snr, DIMENSION / 10_000)
     edge = at_zero.edge if gap is None else at_zero.eigenvalue / gap
@@ -59,12 +65,12 @@ def classes(snr, alignment, first=0.94, gap=None, in_span=0.95, fresh=True, **ta
                     f"{prefix}_alignment_first": [first] * K,
                     f"{prefix}_eigenvalues": [[at_zero.eigenvalue] * K + [edge]] * K,
                     f"{prefix}_next_eigenvalue": [edge] * K,
-                    f"{prefix}_in_span": [[in_span] * K + [0.01] * 5] * K,
+                    f"{prefix}_in_span": [[in_span] * K + [outside] * 5] * K,
                     f"{prefix}_with_means": np.eye(K + 5, K).tolist(),
                 }
         return line
 
-    return run_of(metrics, snr=snr, fresh=fresh, **task)
+    return run_of(metrics, snr=snr, **task)
 
 
 def test_alignment_of_classes():
@@ -111,15 +117,16 @@ def test_the_rate():
 def test_the_span_of_the_means():
     experiment = EXPERIMENTS["class_means"]
 
-    def found(in_span):
+    def found(in_span, outside=0.01):
         runs = {
-            kind: classes(100.0, 0.99, in_span=in_span, means=kind)
+            kind: classes(100.0, 0.99, in_span=in_span, outside=outside, means=kind)
             for kind in ("orthonormal", "general")
         }
         return verdicts_of(experiment, runs)["P3-E3"]
 
     assert found(0.95) == REPRODUCED
-    assert found(0.8) == NOT_REPRODUCED
+    assert found(0.8) == PARTLY
+    assert found(0.95, outside=0.9) == PARTLY
 
 
 def test_many_passes():
@@ -182,6 +189,17 @@ def test_both_layers():
     }
     found = verdicts_of(experiment, {"one": neurons([4], [4], 1, 0.97, 0.98)})
     assert found == {"P3-E5": NOT_REPRODUCED, "P3-E6": NOT_REPRODUCED}
+    # A run that ends before the time has nothing to say of it.
+    short = neurons([4], [4])
+    early = [line for line in short.lines if line["step"] < STEPS // 6]
+    found = verdicts_of(experiment, {"one": short._replace(lines=early)})
+    assert found == {"P3-E5": NO_VERDICT, "P3-E6": NO_VERDICT}
+
+
+def test_a_time_is_read_at_its_own_line():
+    run = run_of(lambda step: {"some/number": step})
+    assert lines.at_time(run, "some/number", 20) == [20 * DIMENSION]
+    assert np.isnan(lines.at_time(run, "some/number", 25)).all()
 
 
 def test_the_law_of_success():
@@ -220,8 +238,14 @@ def test_layers_of_networks():
             line = {"loss/full": 1.0}
             for layer in ("layers.0", "layers.1"):
                 for matrix in ("hessian", "second_moment"):
-                    prefix = f"blocks/{layer}_{matrix}_train_alignment"
-                    line |= {f"{prefix}_gradient": gradient, prefix: params}
+                    prefix = f"blocks/{layer}_{matrix}_train"
+                    line |= {
+                        f"{prefix}_alignment_gradient": gradient,
+                        f"{prefix}_alignment": params,
+                        f"{prefix}_eigenvalues": [3.0, 1.0, 0.99],
+                        f"{prefix}_residual": 1e-3,
+                    }
+                line[f"blocks/{layer}_train_overlap"] = 0.9
             return line
 
         return verdicts_of(experiment, {"run": run_of(metrics)})
@@ -234,21 +258,35 @@ def test_layers_of_networks():
     assert found(0.7, 0.1)["P3 layers"] == NOT_REPRODUCED
 
 
-@pytest.mark.parametrize(("dom", "expected"), [(1.0, REPRODUCED), (0.5, PARTLY)])
-def test_spaces_of_layers(dom, expected):
+def in_spaces(curvature, dom=1.0, bulk=0.52):
+    """A run with the dominant space of a matrix; SGD's loss ends at a half."""
+
     def line(loss):
         return lambda _: {"loss/full": loss, "cost/matvecs": 10}
 
     steps = range(1500, 3001, 50)
-    branches = {"plain": 0.5, "dom": dom, "bulk": 0.52}
+    branches = {"plain": 0.5, "dom": dom, "bulk": bulk}
     parts = [("warmup", range(0, 1500, 50), line(1.0))]
     parts += [(name, steps, line(loss)) for name, loss in branches.items()]
-    runs = {
-        name: make_run(parts, 1500, subspace={"k": 10, "curvature": name})
-        for name in ("hessian", "layers")
-    }
-    found = verdicts_of(EXPERIMENTS["layer_spaces"], runs)
-    assert found == {"P3 layer spaces": expected}
+    subspace = {"k": 10, "curvature": curvature}
+    return make_run(parts, 1500, subspace=subspace, task={"hidden_sizes": (9, 9)})
+
+
+def test_spaces_of_layers():
+    experiment = EXPERIMENTS["layer_spaces"]
+
+    def found(run, control=None):
+        runs = {"layers": run, "hessian": control or in_spaces("hessian")}
+        return verdicts_of(experiment, runs)["P3 layer spaces"]
+
+    assert found(in_spaces("layers")) == REPRODUCED
+    assert found(in_spaces("layers", dom=0.5)) == PARTLY
+    assert found(in_spaces("layers", dom=0.5, bulk=2.0)) == NOT_REPRODUCED
+    # The global space is what it is compared with: no part of the claim.
+    assert found(in_spaces("layers"), in_spaces("hessian", dom=0.5)) == REPRODUCED
+    criteria = experiment.judge({"a": in_spaces("layers"), "b": in_spaces("hessian")})
+    products = [one.values for one in criteria if "products" in one.text]
+    assert products == [(30.0,), (10.0,)]
 
 
 def test_outliers_end_at_the_last_gap():
