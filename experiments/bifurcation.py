@@ -26,14 +26,10 @@ from ml_collections import config_flags
 
 from experiments import at_once, records
 from experiments.compilation import keep_compiled_programs
+from experiments.losses import log_cosh_of_each
 from experiments.names import lookup
 
 # Losses l of the residual, convex and even, l''(0) = 1.
-
-
-def log_cosh(z: Any) -> Any:
-    """Return log cosh z, finite for large |z|."""
-    return jnp.abs(z) + jnp.log1p(jnp.exp(-2 * jnp.abs(z))) - jnp.log(2.0)
 
 
 def square_root(z: Any) -> Any:
@@ -60,7 +56,7 @@ def _ratio_of_log_cosh(z: Any) -> Any:
 
 
 LOSSES: Mapping[str, Loss] = {
-    "log_cosh": Loss(log_cosh, _ratio_of_log_cosh, 1 / 3),
+    "log_cosh": Loss(log_cosh_of_each, _ratio_of_log_cosh, 1 / 3),
     "sqrt": Loss(square_root, lambda z: 1 / np.sqrt(1 + z * z), 1 / 2),
     "half_squared_error": Loss(half_square, np.ones_like, 0.0),
 }

@@ -46,7 +46,7 @@ def log_cosh(outputs: jax.Array, data: Data) -> jax.Array:
     ones: the loss of Song and Yun (2023), whose second derivative at 0 is 1.
     """
     errors = outputs - _targets(outputs, data)
-    return jnp.mean(jnp.sum(_log_cosh(errors), axis=-1))
+    return jnp.mean(jnp.sum(log_cosh_of_each(errors), axis=-1))
 
 
 def cross_entropy(outputs: jax.Array, data: Data) -> jax.Array:
@@ -86,7 +86,7 @@ def _targets(outputs: jax.Array, data: Data) -> jax.Array:
 # With tanh as the derivative, gradients of small errors keep their relative accuracy;
 # the derivative of optax's formula is a difference of two numbers near ½.
 @jax.custom_jvp
-def _log_cosh(x: jax.Array) -> jax.Array:
+def log_cosh_of_each(x: jax.Array) -> jax.Array:
     """Return log cosh x for each entry, accurate for small |x|, finite for large."""
     size = jnp.abs(x)
     small = jnp.log1p(2 * jnp.sinh(size / 2) ** 2)
@@ -94,7 +94,7 @@ def _log_cosh(x: jax.Array) -> jax.Array:
     return jnp.where(size < 1, small, large)
 
 
-_log_cosh.defjvps(lambda tangent, _, x: jnp.tanh(x) * tangent)
+log_cosh_of_each.defjvps(lambda tangent, _, x: jnp.tanh(x) * tangent)
 
 
 OUTPUT_LOSSES: Mapping[str, Callable[[jax.Array, Data], jax.Array]] = {

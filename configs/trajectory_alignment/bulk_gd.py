@@ -2,8 +2,8 @@
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=trajectory_alignment/bulk_gd
 
-The tanh MLP of networks.py with 200 images and log cosh: gradient descent until it is
-beyond the edge, then plain, Dom-GD and Bulk-GD, k = 1, the basis anew at each step.
+A tanh MLP of width 64 on 200 images, log cosh: gradient descent until it is beyond the
+edge, then plain, Dom-GD and Bulk-GD, k = 1, the basis anew at each step.
 Expected, by self-stabilization (Damian et al., 2022): the oscillation along the first
 eigenvector is what holds the sharpness at 2 / eta. Without it p stays where it is and q
 falls below the curve, that is, the sharpness rises, while the loss goes on as the

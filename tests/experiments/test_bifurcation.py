@@ -72,6 +72,15 @@ def test_sharpness_is_the_dense_hessians(loss, width, p):
     assert_dense(config, loss, p)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_at_the_minimum_the_sharpness_is_that_of_the_edge(loss):
+    """At p = 0 it is S = 2 / (eta q), as the loss' second derivative there is 1."""
+    config = settings(residuals=(0.0,), sharpnesses=(0.9,), steps=1)
+    found = bifurcation.paths(config, loss)
+    eta, q = (found[f"path/{name}"][0, 0] for name in ("learning_rate", "q"))
+    np.testing.assert_allclose(found["path/sharpness"][0, 0], 2 / (eta * q), rtol=1e-12)
+
+
 def test_the_neurons_sharpness_is_the_dense_hessians():
     config = settings(
         model="tanh_neuron", residuals=(0.7,), sharpnesses=(0.9,), steps=1

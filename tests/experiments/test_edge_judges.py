@@ -52,12 +52,24 @@ def test_networks_with_one_example():
         "b": run_of("sqrt", curve="log_cosh"),
     }
     assert found(swapped)[1] == NOT_REPRODUCED
-    # Too few steps beyond the edge to say anything.
+    # Too few steps beyond the edge to say anything; one such run of five is listed.
     assert found(both(steps=20)) == (NO_VERDICT, NO_VERDICT)
-    one = {**both(), "short": run_of(steps=20, off=0.5)}
-    assert found(one) == (REPRODUCED, REPRODUCED)
-    criteria = experiment.judge(one)
+    short = {"short": run_of(steps=20, off=0.5)}
+    several = {f"{name} {i}": run for i in (1, 2) for name, run in both().items()}
+    assert found({**several, **short}) == (REPRODUCED, REPRODUCED)
+    assert found({**both(), **short})[0] == NO_VERDICT
+    criteria = experiment.judge({**several, **short})
     assert "too few steps: tanh, log cosh" in criteria[0].note
+
+
+def test_a_q_near_one_is_not_the_curve():
+    """Small p at the end: the last half says nothing, the bent part does."""
+    on, off = run_of(), run_of()
+    lines = [{**line, "canonical/q": 0.95} for line in off.lines]
+    experiment = EXPERIMENTS["networks_one"]
+    assert verdicts_of(experiment, {"run": on})["P4-E4 one"] == REPRODUCED
+    found = verdicts_of(experiment, {"run": off._replace(lines=lines)})
+    assert found["P4-E4 one"] != REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -68,7 +80,7 @@ def test_networks_with_many_examples(off, verdict):
     assert verdicts_of(EXPERIMENTS["networks"], runs) == {"P4-E4": verdict}
 
 
-def bulk_run(lowered=0.5, oscillates=False, loss_of_bulk=0.9):
+def bulk_run(lowered=0.5, oscillates=False, loss_of_bulk=0.9, still=False):
     """Three branches from step 60 on, of which Bulk leaves the curve."""
     ratio = LOSSES["log_cosh"].ratio
 
@@ -76,6 +88,8 @@ def bulk_run(lowered=0.5, oscillates=False, loss_of_bulk=0.9):
         def of_step(step):
             p = 0.5 * (-1) ** step
             q = float(ratio(p))
+            if mode == "plain" and still:
+                p = 0.5
             if mode == "bulk":
                 p, q = (p if oscillates else 0.5), lowered * q
             loss = loss_of_bulk if mode == "bulk" else 1.0
@@ -106,3 +120,5 @@ def test_bulk_at_the_edge():
     assert found(lowered=1.0) == PARTLY
     assert found(oscillates=True) == PARTLY
     assert found(loss_of_bulk=1.5) == PARTLY
+    # Gradient descent that does not oscillate is not at the edge.
+    assert found(still=True) == PARTLY

@@ -12,6 +12,7 @@ from experiments.reproduction.linear_attention.seeds import (
     SGD,
     end_losses,
     optimizer,
+    over,
     pairs,
 )
 from experiments.reproduction.plots import Curve, Panel, Plot
@@ -48,7 +49,7 @@ def _judge_softmax(runs: Runs) -> list[Criterion]:
     losses = {name: end_losses(run) for name, run in best.items()}
     text = "linear over softmax: loss at the end"
     return [
-        at_most(SOFTMAX.id, text, losses["linear"] / losses["softmax"], 0.5),
+        at_most(SOFTMAX.id, text, over(losses["linear"], losses["softmax"]), 0.5),
         *(
             Criterion(
                 SOFTMAX.id,
@@ -101,7 +102,7 @@ def _adam_wins(name: str, title: str, claim: Claim) -> Experiment:
         losses = {which: end_losses(run) for which, run in best.items()}
         text = "Adam's loss at the end over SGD's"
         return [
-            at_most(claim.id, text, losses[ADAM] / losses[SGD], 0.8),
+            at_most(claim.id, text, over(losses[ADAM], losses[SGD]), 0.8),
             *(
                 Criterion(
                     claim.id,
@@ -134,13 +135,13 @@ def _judge_depths(runs: Runs) -> list[Criterion]:
     gaps, criteria = {}, []
     for depth, both in sorted(pairs(runs, _depth).items()):
         losses = {name: end_losses(run) for name, run in both.items()}
-        over = losses[SGD] / losses[ADAM]
-        gaps[depth] = float(np.mean(np.log(over)))
+        gap = over(losses[SGD], losses[ADAM])
+        gaps[depth] = float(np.mean(np.log(gap)))
         text = f"{depth} layers: SGD's loss at the end over Adam's"
-        criteria.append(Criterion(DEPTH.id, text, tuple(over), None))
+        criteria.append(Criterion(DEPTH.id, text, tuple(gap), None))
     rank = stats.spearmanr(list(gaps), list(gaps.values())).statistic
     text = "rank correlation of the depth and the mean log of the ratio"
-    return [at_least(DEPTH.id, text, [float(rank)], 1e-9), *criteria]
+    return [at_least(DEPTH.id, text, [float(rank)], 0.8), *criteria]
 
 
 def _plots_depths(runs: Runs) -> list[Panel]:
@@ -162,27 +163,31 @@ SPACES = Claim(
 
 
 def _judge_spaces(runs: Runs) -> list[Criterion]:
-    criteria, bulk = [], {}
+    criteria, bulk, progress = [], {}, {}
     for run in runs.values():
         name = optimizer(run)
         of = {
             mode: [one.ratio for one in ends(run, mode)] for mode in run.config["modes"]
         }
-        bulk[name] = end_losses(run, "bulk")
+        bulk[name], progress[name] = end_losses(run, "bulk"), of["bulk"]
         criteria += [
             at_least(SPACES.id, f"{name}, Dom: L_end / L_sw", of["dom"], 0.95),
             at_most(
                 SPACES.id,
                 f"{name}: Bulk's L_end over the plain one's",
-                [b / p for b, p in zip(of["bulk"], of["plain"], strict=True)],
+                over(of["bulk"], of["plain"]),
                 1.25,
             ),
             Criterion(
                 SPACES.id, f"{name}, plain: L_end / L_sw", tuple(of["plain"]), None
             ),
         ]
+    # Of what is left of the loss at the switch, where Adam is ahead already.
+    text = "Bulk-Adam's L_end / L_sw over Bulk-SGD's"
+    criteria.append(at_most(SPACES.id, text, over(progress[ADAM], progress[SGD]), 0.8))
     text = "Bulk-Adam's loss at the end over Bulk-SGD's"
-    criteria.append(at_most(SPACES.id, text, bulk[ADAM] / bulk[SGD], 0.8))
+    ratios = tuple(over(bulk[ADAM], bulk[SGD]))
+    criteria.append(Criterion(SPACES.id, text, ratios, None))
     return criteria
 
 

@@ -48,6 +48,13 @@ def end_losses(run: Run, branch: str = "plain") -> Any:
     return np.array(found, float)
 
 
+def over(part: Any, whole: Any) -> Any:
+    """Return part / whole of each seed, NaN where what it is over diverged."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    finite = np.isfinite(whole)
+    return np.where(finite, part / np.where(finite, whole, 1), np.nan)
+
+
 def at_step(run: Run, metric: str, step: int) -> Any:
     """Return each seed's value of a metric at the line nearest to a step.
 

@@ -26,11 +26,17 @@ _FEWEST = 30
 _APART = 0.05
 """How far apart, relatively, two curves have to be to tell which one a point is on."""
 
+_FEWEST_APART = 10
+"""Points of a run that can tell."""
+
+_ENOUGH = 0.75
+"""The share of the runs that has to be beyond the edge for so long; else no verdict."""
+
 
 class Path(NamedTuple):
-    """Steps, p and q of a run, [steps], and which of them are beyond the edge.
+    """Steps, p and q of a run, [steps], and which of them are beyond the edge, q < 1.
 
-    late: of those with q < 1 the last half.
+    late: of these the last half. settled: all but the first thirty.
     """
 
     steps: np.ndarray
@@ -38,6 +44,7 @@ class Path(NamedTuple):
     q: np.ndarray
     beyond: np.ndarray
     late: np.ndarray
+    settled: np.ndarray
 
 
 def path_of(lines: Sequence[Line]) -> Path:
@@ -45,13 +52,21 @@ def path_of(lines: Sequence[Line]) -> Path:
     steps, p = series(lines, "canonical/p")
     q = np.array(series(lines, "canonical/q")[1], float)
     beyond = q < 1
-    late = beyond & (np.cumsum(beyond) > beyond.sum() / 2)
-    return Path(np.array(steps), np.array(p, float), q, beyond, late)
+    place = np.cumsum(beyond)
+    late, settled = beyond & (place > beyond.sum() / 2), beyond & (place > _FEWEST)
+    return Path(np.array(steps), np.array(p, float), q, beyond, late, settled)
 
 
 def off_curve(path: Path, loss: str) -> np.ndarray:
-    """Return |q / r(p) - 1| at the late steps beyond the edge."""
-    return np.abs(path.q / LOSSES[loss].ratio(path.p) - 1)[path.late]
+    """Return |q / r(p) - 1| of each step."""
+    return np.abs(path.q / LOSSES[loss].ratio(path.p) - 1)
+
+
+def tells(path: Path, ratio: Callable[[Any], Any], other: Callable) -> np.ndarray:
+    """Return the settled steps at which two curves are apart; none if these are few."""
+    apart = np.abs(ratio(path.p) / other(path.p) - 1) > _APART
+    found = path.settled & apart
+    return found & (found.sum() >= _FEWEST_APART)
 
 
 def _loss(run: Run) -> str:
@@ -73,46 +88,69 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
     """Return a judge of the runs that are beyond the edge for at least thirty steps."""
 
     def judge(runs: Runs) -> list[Criterion]:
-        medians, reported, missing = [], [], []
+        late, bent, reported, missing = [], [], [], []
         for run in runs.values():
-            path = _path(run)
+            path, loss = _path(run), _loss(run)
             if path.beyond.sum() < _FEWEST:
                 missing.append(f"{_name(run)} ({path.beyond.sum()})")
                 continue
-            medians.append(float(np.median(off_curve(path, _loss(run)))))
-            text = f"{_name(run)}: median |q / r(p) − 1|"
+            off = off_curve(path, loss)
+            late.append(float(np.median(off[path.late])))
             note = f"{path.beyond.sum()} steps beyond the edge"
-            reported.append(Criterion(claim.id, text, (medians[-1],), None, note))
-        text = (
-            f"largest median of {len(medians)} runs' |q / r(p) − 1|, over the last "
-            "half of the steps with q < 1"
-        )
-        worst = [max(medians)] if medians else []
-        few = f"beyond the edge for too few steps: {'; '.join(missing)}"
-        note = few if missing else ""
-        return [at_most(claim.id, text, worst, bound, note), *reported]
+            # Where r is near 1, q near 1 is no sign of the curve.
+            telling = tells(path, LOSSES[loss].ratio, np.ones_like)
+            if telling.any():
+                bent.append(float(np.median(off[telling])))
+                note += f"; {bent[-1]:.2g} at {telling.sum()} where 1 − r > {_APART:g}"
+            text = f"{_name(run)}: median |q / r(p) − 1|"
+            reported.append(Criterion(claim.id, text, (late[-1],), None, note))
+        note = ""
+        if missing:
+            note = f"beyond the edge for too few steps: {'; '.join(missing)}"
+        enough = len(late) >= _ENOUGH * len(runs)
+        return [
+            at_most(
+                claim.id,
+                f"largest median of {len(late)} runs' |q / r(p) − 1|, over the last "
+                "half of the steps with q < 1",
+                [max(late)] if enough else [],
+                bound,
+                note,
+            ),
+            at_most(
+                claim.id,
+                f"the same of {len(bent)} runs over the steps where the curve is bent, "
+                f"1 − r(p) > {_APART:g}, after {_FEWEST}",
+                [max(bent)] if enough and bent else [],
+                bound,
+            ),
+            *reported,
+        ]
 
     return judge
 
 
 def _judge_own_curve(runs: Runs) -> list[Criterion]:
-    """Hold late points to their own loss' curve, where both are apart."""
-    nearer = []
+    """Hold settled points to their own loss' curve, where both are apart."""
+    nearer, missing = [], []
     for run in runs.values():
         path, loss = _path(run), _loss(run)
-        if path.beyond.sum() < _FEWEST:
-            continue
         (other,) = (name for name in ("log_cosh", "sqrt") if name != loss)
-        own, others = (LOSSES[name].ratio(path.p[path.late]) for name in (loss, other))
-        apart = np.abs(own / others - 1) > _APART
-        if apart.any():
+        telling = tells(path, LOSSES[loss].ratio, LOSSES[other].ratio)
+        if telling.any():
             is_nearer = off_curve(path, loss) < off_curve(path, other)
-            nearer.append(float(is_nearer[apart].mean()))
+            nearer.append(float(is_nearer[telling].mean()))
+        else:
+            missing.append(_name(run))
     text = (
         f"share of points nearer to their own loss' curve, the lowest of {len(nearer)} "
-        f"runs, where both are {_APART:.0%} apart"
+        f"runs, where both are {_APART:.0%} apart, after {_FEWEST} steps beyond the "
+        "edge"
     )
-    return [at_least(OWN_CURVE.id, text, [min(nearer)] if nearer else [], 0.95)]
+    few = f"fewer than {_FEWEST_APART} such points: {'; '.join(missing)}"
+    worst = [min(nearer)] if nearer else []
+    note = few if missing else ""
+    return [at_least(OWN_CURVE.id, text, worst, 0.95, note)]
 
 
 def _curve_plots(runs: Runs) -> list[Panel]:
@@ -212,6 +250,12 @@ def _judge_bulk(runs: Runs) -> list[Criterion]:
         at_most(
             claim, "Bulk-GD: q at the end over GD's", [q["bulk"] / q["plain"]], 0.9
         ),
+        at_least(
+            claim,
+            "GD: share of its first steps at which p changes sign",
+            [turns["plain"]],
+            0.8,
+        ),
         at_most(
             claim,
             "Bulk-GD: share of its first steps at which p changes sign",
@@ -224,6 +268,7 @@ def _judge_bulk(runs: Runs) -> list[Criterion]:
             [loss["bulk"] / loss["plain"]],
             1.1,
         ),
+        Criterion(claim, "q at the switch", (float(paths["plain"].q[0]),), None),
         *(
             Criterion(claim, f"{NAMES[mode]}: {text}", (values[mode],), None)
             for text, values in (

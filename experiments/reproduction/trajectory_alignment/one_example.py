@@ -145,7 +145,8 @@ def _plots_toy(runs: Runs) -> list[Panel]:
 LIMIT = Claim(
     "P4-E2",
     "Theorem of two-layer linear networks; number ours",
-    "Below the edge q stays; from beyond it the sharpness ends at 2/η − η / (2c).",
+    "Below the edge q stays (for η ≤ 0.1: its change goes with η² p²); from beyond it "
+    "the sharpness ends at 2/η − η / (2c).",
 )
 OWN_CURVE = Claim("P4-E5", "Sec. 4; criterion ours", "Each loss has its own curve.")
 
