@@ -26,6 +26,6 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 2), "seeds": 1},
+    "cpu": {**mixtures.lasting(500, 50, 1), "seeds": 1, "task.num_test": 5000},
     "ci": mixtures.LITTLE_LOGISTIC,
 }

@@ -17,8 +17,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = mixtures.logistic()
     config.title = "Logistic regression on ten components"
     config.seeds = 3
-    # Eigenvalues beyond the outliers, so that these can be counted by gaps.
-    config.blocks.num_more = 5
     config.measure.block_density = 1
     return config
 
@@ -28,6 +26,11 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 25), "seeds": 1},
+    "cpu": {
+        **mixtures.lasting(500, 50, 10),
+        "seeds": 1,
+        "task.num_train": 5000,
+        "task.num_test": 5000,
+    },
     "ci": mixtures.LITTLE_LOGISTIC,
 }

@@ -29,6 +29,7 @@ SCALES = {
         "seeds": 1,
         # 12 passes and a half.
         "task.num_train": 2000,
+        "task.num_test": 5000,
     },
     "ci": mixtures.LITTLE_LOGISTIC,
 }

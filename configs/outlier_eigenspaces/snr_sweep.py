@@ -25,7 +25,7 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1},
+    "cpu": {**mixtures.lasting(500, 50, 2), "seeds": 1, "task.num_test": 5000},
     "ci": mixtures.LITTLE_LOGISTIC,
 }
 GRIDS = {"ci": {"task.snr": (10.0, 100.0)}}

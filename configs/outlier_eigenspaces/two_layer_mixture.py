@@ -22,6 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 10), "seeds": 1},
+    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1, "task.num_test": 5000},
     "ci": {**mixtures.LITTLE_LOGISTIC, "task.num_hidden": 6},
 }
