@@ -30,8 +30,8 @@ def get_grid() -> dict[str, tuple]:
 SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "cpu": {
-        "projection.bulk": (1.0, 4.0, 8.0, 16.0),
-        "optimizer.drop_factor": (1.0, 4.0, 8.0),
+        "projection.bulk": (1.0, 4.0, 16.0, 64.0),
+        "optimizer.drop_factor": (1.0, 4.0, 8.0, 32.0),
     },
     "ci": {"projection.bulk": (1.0, 16.0), "optimizer.drop_factor": (1.0, 8.0)},
 }

@@ -53,4 +53,4 @@ def get_grid() -> list[time_to_loss.Fields]:
 
 
 SCALES = {"cpu": {"steps": 2000}, "ci": time_to_loss.SCALES["ci"]}
-GRIDS = {"ci": grid_of(60, 30)}
+GRIDS = {"ci": grid_of(30, 15)}

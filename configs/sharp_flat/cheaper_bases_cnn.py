@@ -22,8 +22,18 @@ def get_grid() -> list[time_to_loss.Fields]:
     return cheaper_bases.grid_of(1000, 200)
 
 
-SCALES = time_to_loss_cnn.SCALES
+# Long enough for a solve on all examples to be a small part of it.
+SCALES = {
+    **time_to_loss_cnn.SCALES,
+    "cpu": {
+        **time_to_loss_cnn.SCALES["cpu"],
+        "task.num_train": 500,
+        "steps": 1500,
+        "checkpoint_every": 1500,
+        "subspace.refresh_every": 200,
+    },
+}
 GRIDS = {
-    "cpu": cheaper_bases.grid_of(200, 40, (4.0,)),
+    "cpu": cheaper_bases.grid_of(100, 20, (4.0,)),
     "ci": cheaper_bases.GRIDS["ci"],
 }

@@ -4,8 +4,8 @@
 
 The MLP of figure 1, SGD at 0.01 until step 3,000, then 3,000 steps of Bulk-SGD at 4 to
 256 times the rate, without a cap and capped at the whole and at half of the edge,
-2 / lambda_{k+1} as the tracker bounds it. Expected: at rates at which Bulk-SGD fails,
-the capped ones learn.
+2 / lambda_{k+1}, as the tracker bounds it, which is from below. Expected: at rates at
+which Bulk-SGD fails, the capped ones learn.
 """
 
 import ml_collections
@@ -17,7 +17,10 @@ from configs.tiny_subspaces import small
 def get_config() -> ml_collections.ConfigDict:
     config = raised_rate.get_config()
     config.title = "A cap at the bulk's edge: MLP on MNIST-5k"
-    config.optimizer.schedule = "constant"
+    # One rate all along: it is the bulk's weight that raises it.
+    config.optimizer.update(
+        {"schedule": "constant", "drop_steps": (), "drop_factor": 0.1}
+    )
     config.modes = ("interpolated",)
     config.projection.dom = 0.0
     return config
@@ -31,7 +34,7 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": small.without(raised_rate.CPU_AT_SWITCH, "optimizer."),
+    "cpu": small.without(raised_rate.CPU, "optimizer."),
     "ci": small.without(raised_rate.CI, "optimizer.drop_"),
 }
 GRIDS = {"ci": {"projection.bulk": (4.0, 256.0), "projection.cap_bulk": (0.0, 1.0)}}

@@ -15,6 +15,8 @@ from configs.sharp_flat import raised_rate
 def get_config() -> ml_collections.ConfigDict:
     config = raised_rate.get_config()
     config.title = "The interval between refreshes: MLP on MNIST-5k"
+    config.log_every = 27
+    config.checkpoint_every = 5400
     return config
 
 
@@ -25,12 +27,21 @@ def get_grid() -> dict[str, tuple]:
     }
 
 
-SCALES = {"cpu": raised_rate.CPU, "ci": raised_rate.CI}
+# Lines out of step with the refreshes, so that bases of all ages are looked at.
+SCALES = {
+    "cpu": {
+        **raised_rate.CPU,
+        "log_every": 49,
+        "checkpoint_every": 4900,
+        "measure.bulk_sharpness": 2,
+    },
+    "ci": raised_rate.CI,
+}
 GRIDS = {
     "cpu": [
         {
             "subspace.refresh_every": (10, 50, 200, 1000),
-            "optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0),
+            "optimizer.drop_factor": (1.0, 16.0, 64.0, 256.0),
         },
         {"subspace.refresh_every": (1,), "optimizer.drop_factor": (1.0,)},
     ],

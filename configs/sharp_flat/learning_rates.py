@@ -1,4 +1,4 @@
-"""P2-E1: SGD, Dom-SGD and Bulk-SGD at one, four and sixteen times the learning rate.
+"""P2-E1: SGD, Dom-SGD and Bulk-SGD at 1 to 256 times the learning rate.
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/learning_rates
 
@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def get_grid() -> dict[str, tuple]:
-    return {"optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0)}
+    return {"optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0, 256.0)}
 
 
 SCALES = {

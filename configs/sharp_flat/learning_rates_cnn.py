@@ -1,4 +1,4 @@
-"""P2-E1 on the CNN: SGD, Dom-SGD and Bulk-SGD at 1, 4 and 16 times the learning rate.
+"""P2-E1 on the CNN: SGD, Dom-SGD and Bulk-SGD at 1 to 256 times the rate.
 
     TFDS_DATA_DIR=... make reproduce EXPERIMENTS=sharp_flat/learning_rates_cnn
 
@@ -21,22 +21,24 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def get_grid() -> dict[str, tuple]:
-    return {"optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0)}
+    return {"optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0, 256.0)}
 
 
 SCALES = {
     "cpu": {
-        "task.num_train": 1000,
+        "task.num_train": 250,
         "seeds": 1,
-        "steps": 900,
+        "steps": 1200,
         "switch.step": 500,
         "optimizer.drop_steps": (500,),
-        "subspace.num_examples": 100,
-        "subspace.refresh_every": 50,
-        "log_every": 50,
+        "subspace.min_interval": 50,
+        "log_every": 49,
         "report_window": 100,
-        "checkpoint_every": 900,
+        "checkpoint_every": 4900,
     },
     "ci": {**small.CNN_AT_ONCE, "switch.step": 30, "optimizer.drop_steps": (30,)},
 }
-GRIDS = {"ci": {"optimizer.drop_factor": (1.0, 16.0)}}
+GRIDS = {
+    "cpu": {"optimizer.drop_factor": (1.0, 16.0, 64.0, 256.0)},
+    "ci": {"optimizer.drop_factor": (1.0, 16.0)},
+}

@@ -39,6 +39,6 @@ def get_grid() -> list[dict[str, tuple]]:
 
 SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
-    "cpu": [*_grid((1, 100, 500, 1500), (1.0, 4.0, 16.0, 64.0)), _BY_RULE],
+    "cpu": [*_grid((1, 100, 500, 1500), (1.0, 16.0, 64.0, 256.0)), _BY_RULE],
     "ci": [*_grid((1, 30), (1.0, 64.0)), _BY_RULE],
 }

@@ -66,7 +66,26 @@ def test_rates():
 
     assert found() == (REPRODUCED, REPRODUCED)
     assert found(bulk=0.9) == (NOT_REPRODUCED, REPRODUCED)
+    # Within 5 % of SGD's loss, but with less than nine tenths of its progress.
+    assert found(bulk=0.83)[0] == PARTLY
     assert found(over=0.9) == (REPRODUCED, NOT_REPRODUCED)
+    # What happens after the loss has risen is no cause of it.
+    runs = rates(over=0.9)
+    failed = runs["drop_factor=64"]
+    lines = [
+        line | {"bulk_sharpness/over_edge": 5.0, "loss/full": 9.0}
+        if line["step"] >= 1600
+        else line
+        for line in failed.lines
+    ]
+    runs["drop_factor=64"] = failed._replace(
+        lines=[
+            line | {"bulk_sharpness/over_edge": 0.9} if line["step"] == 1600 else line
+            for line in lines
+        ]
+    )
+    verdicts = verdicts_of(EXPERIMENTS["learning_rates"], runs)
+    assert verdicts["P2-E1 edge"] == NOT_REPRODUCED
     # A loss that ends higher is a failure, too; without one there is none to see.
     assert found(diverged=())[1] == NO_VERDICT
 
@@ -123,6 +142,39 @@ def test_the_factor_of_the_bulk_meets_the_smaller_of_two_edges():
     assert of(run) == pytest.approx(25.0)
 
 
+# The dimension.
+
+
+def dimensions(losses):
+    """Bulk's loss at the first rate by k; at 64 times the rate it fails at k = 1."""
+    runs = {}
+    for k, loss in losses.items():
+        for factor in (1.0, 64.0):
+            end = loss if factor == 1 else (2.0 if k == 1 else 0.8)
+            subspace = {"k": k, "refresh_every": 50}
+            run = run_at(factor, {"plain": 0.8, "bulk": end}, subspace=subspace)
+            if k == 1:
+                lines = [{**line, "bulk_sharpness/largest": 10.0} for line in run.lines]
+                run = run._replace(lines=lines)
+            runs[f"{k},{factor}"] = run
+    return runs
+
+
+def test_the_dimension():
+    experiment = EXPERIMENTS["dimensions"]
+    best_at_5 = dimensions({1: 0.9, 5: 0.7, 40: 0.8})
+    criteria = experiment.judge(best_at_5)
+    (best,) = (one for one in criteria if "k of the lowest" in one.text)
+    assert (best.values, best.holds) == ((5.0,), True)
+    criteria = experiment.judge(dimensions({1: 0.7, 5: 0.8, 40: 0.8}))
+    (best,) = (one for one in criteria if "k of the lowest" in one.text)
+    assert best.holds is False
+    # Equal losses tell none.
+    criteria = experiment.judge(dimensions({1: 0.8, 5: 0.7999, 40: 0.8}))
+    (best,) = (one for one in criteria if "k of the lowest" in one.text)
+    assert (best.values, best.holds) == ((), None)
+
+
 # The interval between refreshes.
 
 
@@ -137,7 +189,14 @@ def stale(loss_at_50=0.8, over=1.5):
         ):
             subspace = {"k": 2, "refresh_every": interval}
             run = run_at(factor, losses, over=over, subspace=subspace)
-            lines = [{**line, "subspace/angle": 0.01} for line in run.lines]
+            lines = [
+                {
+                    **line,
+                    "subspace/angle": 0.01,
+                    "subspace/steps_since_refresh": line["step"] % 100,
+                }
+                for line in run.lines
+            ]
             runs[f"{interval},{factor}"] = run._replace(lines=lines)
     return runs
 
@@ -162,21 +221,30 @@ def test_the_interval():
 
 def guarded(capped, free=2.0):
     """Bulk at 4 and 256 times the rate; the larger one ends so, capped and free."""
-    return {
-        f"{factor},{cap}": run_at(
-            1.0,
-            {"interpolated": 0.8 if factor == 4 else capped if cap else free},
-            projection={"dom": 0.0, "bulk": factor, "cap_bulk": cap},
-        )
-        for factor in (4.0, 256.0)
-        for cap in (0.0, 1.0)
-    }
+    runs = {}
+    for factor in (4.0, 256.0):
+        for cap in (0.0, 1.0):
+            run = run_at(
+                1.0,
+                {"interpolated": 0.8 if factor == 4 else capped if cap else free},
+                projection={"dom": 0.0, "bulk": factor, "cap_bulk": cap},
+            )
+            lines = [{**line, "projection/scale": 0.1} for line in run.lines]
+            runs[f"{factor},{cap}"] = run._replace(lines=lines)
+    return runs
 
 
 def test_the_guard():
     experiment = EXPERIMENTS["guard"]
     assert verdicts_of(experiment, guarded(0.7)) == {"P2 guard": REPRODUCED}
     assert verdicts_of(experiment, guarded(1.5)) == {"P2 guard": PARTLY}
+    (over, *_) = (
+        one.values
+        for one in experiment.judge(guarded(0.7))
+        if "256 times the rate: mean of its step" in one.text
+    )
+    # 0.1 x 256 x 0.01 x 4 / 2
+    assert over == pytest.approx((0.512, 0.512))
     # Where nothing fails there is nothing to guard against.
     assert verdicts_of(experiment, guarded(0.7, free=0.7)) != {"P2 guard": REPRODUCED}
 
@@ -277,7 +345,7 @@ def test_the_runs_own_clock():
     run = priced("sgd", "plain", 170)
     lines = [{**line, "time/seconds": 1 + line["step"] / 100} for line in run.lines]
     run = run._replace(lines=lines)
-    assert pays.own_clock(run, 0.25) == pytest.approx(1 + 350 / 100)
+    assert pays.own_clock(run, 0.25) == pytest.approx(350 / 100)
     assert pays.own_clock(run, 1e-9) == math.inf
 
 

@@ -1,7 +1,8 @@
 """Which basis is worth its price? Interpolated updates with several, at equal time."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,14 +37,26 @@ def is_reference(run: Run) -> bool:
 def clock(run: Run) -> tuple[list[float], list[float]]:
     """Return the seconds and the full losses of a run's lines, as `pays.price` counts.
 
-    The run's own clock also sees what it logs.
+    At the switch twice: before the first solve, and after it. The run's own clock also
+    sees what it logs.
     """
-    times, losses = [], []
+    times: list[float] = []
+    losses: list[float] = []
+    spent = 0.0
     for line in pays.lines_of(run):
         products = pays.products_at(run, line)
-        times.append(pays.seconds(run, line["step"], products))
+        if products and not spent:
+            times.append(pays.seconds(run, line["step"], 0))
+            losses.append(line["loss/full"])
+        spent = products
+        times.append(_seconds(run, line))
         losses.append(line["loss/full"])
     return times, losses
+
+
+def _seconds(run: Run, line: Mapping[str, Any]) -> float:
+    """Return the seconds of the steps and products up to a line."""
+    return pays.seconds(run, line["step"], pays.products_at(run, line))
 
 
 def loss_at(run: Run, time: float) -> float:
@@ -105,8 +118,8 @@ def _judge(runs: Runs, cheaper: Claim) -> list[Criterion]:
         Criterion(cheaper.id, "SGD: loss at that time", (plain,), None),
     ]
     for name, one in found.items():
-        lines, times = pays.lines_of(one.run), clock(one.run)[0]
-        reached = [line for line, at in zip(lines, times, strict=True) if at <= time]
+        lines = pays.lines_of(one.run)
+        reached = [line for line in lines if _seconds(one.run, line) <= time]
         last = reached[-1] if reached else lines[0]
         note = (
             f"{pays.setting(one.run)}; {last['step']} steps and "

@@ -150,7 +150,11 @@ def judge_edges(
             f"{found.diverged_but_stable:.2f}"
         )
         text = f"{branch.name}: share of {found.num_cells} cells on the predicted side"
-        criteria.append(at_least(claim.id, text, [found.right], SHARE_RIGHT, note))
+        says = predicted.any() and not predicted.all()
+        if not says:
+            note = f"all cells are predicted to be on one side; {note}"
+        shares = [found.right] if says else []
+        criteria.append(at_least(claim.id, text, shares, SHARE_RIGHT, note))
     return criteria
 
 

@@ -4,13 +4,15 @@ import math
 
 from experiments.reproduction.curves import metric_curves, switches
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
-from experiments.reproduction.judging import at_least, at_most, ends, mean
+from experiments.reproduction.judging import at_least, at_most, by_seed, ends, mean
 from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.summary import WARMUP
 
 KEEPS = Claim(
     "P2 guard",
     "ours",
-    "Capped at its measured edge Bulk-SGD learns at rates at which it otherwise fails.",
+    "Capped by the tracker's bound on its edge, Bulk-SGD learns at rates at which it "
+    "otherwise fails.",
 )
 
 
@@ -24,11 +26,25 @@ def _cap(run: Run) -> float:
 
 
 def _name(cap: float) -> str:
-    return f"capped at {cap:g} of the edge" if cap else "no cap"
+    return f"capped at {cap:g} of the bound" if cap else "no cap"
 
 
 def _ratio(run: Run) -> float:
     return mean([one.ratio for one in ends(run, "interpolated")])
+
+
+def _over_edge(run: Run) -> list[float]:
+    """Return each seed's mean of the bulk's capped rate over its edge."""
+    rate = run.config["optimizer"]["learning_rate"] * _factor(run)
+    found = []
+    for lines in by_seed(run, "interpolated"):
+        overs = [
+            line["projection/scale"] * rate * line["bulk_sharpness/largest"] / 2
+            for line in lines
+            if line["branch"] != WARMUP and "bulk_sharpness/largest" in line
+        ]
+        found.append(mean([over for over in overs if not math.isnan(over)]))
+    return found
 
 
 def _by_cap(runs: Runs) -> dict[float, list[Run]]:
@@ -61,6 +77,17 @@ def _judge(runs: Runs) -> list[Criterion]:
             )
             for run in of_cap
         ]
+        if cap:
+            criteria += [
+                Criterion(
+                    KEEPS.id,
+                    f"{_name(cap)}, {_factor(run):g} times the rate: mean of its step "
+                    "over the edge by λ_max(R H R)",
+                    tuple(_over_edge(run)),
+                    None,
+                )
+                for run in of_cap
+            ]
     return criteria
 
 

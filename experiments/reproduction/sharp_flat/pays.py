@@ -137,13 +137,15 @@ def seconds(run: Run, step: float, products: float) -> float:
 def own_clock(run: Run, loss: float) -> float:
     """Return the run's own seconds at its first line with at most the loss.
 
-    With all that it logs and solves for, the warm-up's refreshes, too.
+    From the first line on, that is, without compilation; with all that it logs and
+    solves for, the warm-up's refreshes, too, and up to the next line.
     """
+    timed = [line for line in lines_of(run) if "time/seconds" in line]
     return min(
         (
-            line["time/seconds"]
-            for line in lines_of(run)
-            if line["loss/full"] <= loss and "time/seconds" in line
+            line["time/seconds"] - timed[0]["time/seconds"]
+            for line in timed
+            if line["loss/full"] <= loss
         ),
         default=math.inf,
     )
@@ -208,7 +210,7 @@ def judge(runs: Runs, wins_steps: Claim, wins_time: Claim) -> list[Criterion]:
             ):
                 text = f"{name}, {what}: {unit} to the loss"
                 note = one.name
-                if by == "seconds":
+                if by == "seconds" and what == "interpolated":
                     note += f"; {own_clock(one.run, loss):.3g} s by the run's own clock"
                 criteria.append(Criterion(claim.id, text, (amount,), None, note))
             # Where the plain one never gets there, there is no ratio.

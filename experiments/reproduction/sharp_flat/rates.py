@@ -1,10 +1,12 @@
 """SGD, Dom-SGD and Bulk-SGD at multiples of the learning rate."""
 
 import math
+from collections.abc import Sequence
 
 from experiments.reproduction.curves import loss_plot, metric_curves
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import (
+    Line,
     at_least,
     at_most,
     by_seed,
@@ -26,15 +28,16 @@ def by_factor(runs: Runs) -> list[Run]:
 
 
 def highest_of_failures(run: Run) -> list[float]:
-    """Return the highest eta lambda_max(R H R) / 2 of each Bulk run that failed.
+    """Return the highest eta lambda_max(R H R) / 2 before each Bulk run failed.
 
-    That is, one that diverged, or whose loss ended above that at the switch.
+    That is, of one that diverged, or whose loss ended above that at the switch, up to
+    the first line whose loss is above it.
     """
     found = []
     for lines in by_seed(run, "bulk"):
         # A seed that never switched has no branch, and no end.
         of_branch = [line for line in lines if line["branch"] == "bulk"]
-        overs = series(of_branch, "bulk_sharpness/over_edge")[1]
+        overs = series(_until_above(of_branch), "bulk_sharpness/over_edge")[1]
         found.append([over for over in overs if not math.isnan(over)])
     started = [overs for overs in found if overs]
     return [
@@ -42,6 +45,16 @@ def highest_of_failures(run: Run) -> list[float]:
         for overs, end in zip(started, ends(run, "bulk"), strict=False)
         if end.status == "diverged" or end.ratio > 1
     ]
+
+
+def _until_above(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines up to the first whose loss is above the first one's."""
+    kept: list[Line] = []
+    for line in lines:
+        kept.append(line)
+        if not line["loss/full"] <= lines[0]["loss/full"]:
+            break
+    return kept
 
 
 def _judge(runs: Runs, as_fast: Claim, its_edge: Claim) -> list[Criterion]:
@@ -55,6 +68,11 @@ def _judge(runs: Runs, as_fast: Claim, its_edge: Claim) -> list[Criterion]:
             criteria.append(
                 at_most(as_fast.id, f"{name}: L_end of Bulk / of SGD", ratios, 1.05)
             )
+            progress = [
+                (1 - b.ratio) / (1 - p.ratio) for b, p in zip(bulk, plain, strict=True)
+            ]
+            text = f"{name}: Bulk's progress, 1 − L_end / L_sw, over SGD's"
+            criteria.append(at_least(as_fast.id, text, progress, 0.9))
         for mode, found in (("SGD", plain), ("Dom", dom), ("Bulk", bulk)):
             text = f"{name}: {mode}, L_end / L_sw"
             values = tuple(one.ratio for one in found)
@@ -74,8 +92,9 @@ def sharpness_plot(run: Run, title: str) -> Plot:
     """Return lambda_1 and Bulk's own lambda_max(R H R) over the edge."""
     curves = [
         *metric_curves(run, "sharpness/over_edge", ": η λ_1 / 2"),
+        # In a colour of its own, beside Bulk's lambda_1.
         *(
-            curve
+            curve._replace(role="")
             for curve in metric_curves(
                 run, "bulk_sharpness/over_edge", ": η λ_max(R H R) / 2"
             )
