@@ -28,7 +28,7 @@ def _of(activation: str, size: int, rates: tuple[float, ...]) -> networks_one.Fi
 def get_grid() -> list[networks_one.Fields]:
     return [
         _of("tanh", 50, (0.025, 0.03, 0.04)),
-        _of("tanh", 200, (0.025, 0.05, 0.1)),
+        _of("tanh", 200, (0.025, 0.05, 0.1, 0.2)),
         _of("elu", 50, (0.025, 0.03, 0.04)),
         _of("elu", 200, (0.025, 0.05)),
     ]
@@ -42,7 +42,7 @@ SCALES: dict = {
 GRIDS = {
     "cpu": [
         _of("tanh", 50, (0.025, 0.03)),
-        _of("tanh", 200, (0.05,)),
+        _of("tanh", 200, (0.05, 0.1, 0.2)),
         _of("elu", 50, (0.03,)),
         _of("elu", 200, (0.05,)),
     ],
