@@ -31,6 +31,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES: dict = {
-    "cpu": {"steps": 400},
+    "cpu": {"steps": 200},
     "ci": {**networks_one.LITTLE, "switch.step": 20, "task.num_train": 20},
 }

@@ -70,5 +70,11 @@ LITTLE = {
 
 SCALES: dict = {"cpu": {"steps": 600}, "ci": LITTLE}
 GRIDS = {
+    "cpu": [
+        of("tanh", (3.0,), (0.02,)),
+        of("tanh", (4.0,), (0.01, 0.02, 0.05)),
+        of("elu", (4.0,), (0.01,)),
+        of("identity", (2.0,), (0.002,)),
+    ],
     "ci": [of("tanh", (4.0,), (0.5,))],
 }

@@ -17,9 +17,12 @@ def canonical(record: Record, setting: Setting) -> Metrics:
     unit eigenvector of J J^T, of the sign at which its entries sum to 0 or more:
 
     - q = 2 N / (eta lambda_max(J J^T)), eta the step's learning rate;
-    - p = <w, z> / sqrt(N); of one example it is the residual.
+    - p = <w, z> / sqrt(N); of one example it is the residual;
+    - concentration = N sum_i w_i^4, 1 where all examples have one weight.
 
-    Of several examples the form of p is ours. Near p = 0 a step is p <- (1 - 2 / q) p.
+    Of several examples the form of p is ours. Near p = 0 a step is p <- (1 - 2 / q) p;
+    with z = sqrt(N) p w and l'(z) = z (1 - c z^2 + ...) the next order is that of one
+    example at p sqrt(concentration).
     """
     task, train = setting.task, setting.train
     params = record.params
@@ -40,6 +43,7 @@ def canonical(record: Record, setting: Setting) -> Metrics:
     return {
         "canonical/p": w @ residuals / jnp.sqrt(num),
         "canonical/q": 2 * num / (record.learning_rate * eigenvalues[-1]),
+        "canonical/concentration": num * jnp.sum(w**4),
     }
 
 

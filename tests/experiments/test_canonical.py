@@ -78,6 +78,11 @@ def test_p_and_q_by_the_explicit_jacobian(num_train):
     np.testing.assert_allclose(found["canonical/p"], p, rtol=1e-4)
     q = 2 * num_train / (rate * values[-1])
     np.testing.assert_allclose(found["canonical/q"], q, rtol=1e-4)
+    concentration = num_train * np.sum(w**4)
+    np.testing.assert_allclose(
+        found["canonical/concentration"], concentration, rtol=1e-3
+    )
+    assert (concentration == pytest.approx(1)) == (num_train == 1)
 
 
 def test_near_zero_a_step_is_the_canonical_map():

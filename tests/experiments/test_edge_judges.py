@@ -17,13 +17,18 @@ EXPERIMENTS = {one.name: one for one in trajectory_alignment.EXPERIMENTS}
 STEPS = 400
 
 
-def run_of(loss="log_cosh", curve=None, off=0.01, steps=STEPS, num_train=1):
+def run_of(loss="log_cosh", curve=None, off=0.01, steps=STEPS, num_train=1, spread=1.0):
     """A run whose p oscillates with a decay, and whose q is off a loss' curve."""
     ratio = LOSSES[curve or loss].ratio
 
     def metrics(step):
         p = 2 * (-1) ** step * np.exp(-step / 200)
-        return {"loss/full": 1.0, "canonical/p": p, "canonical/q": ratio(p) * (1 - off)}
+        return {
+            "loss/full": 1.0,
+            "canonical/p": p / np.sqrt(spread),
+            "canonical/q": ratio(p) * (1 - off),
+            "canonical/concentration": spread,
+        }
 
     parts = [("warmup", range(1), metrics), ("plain", range(1, steps), metrics)]
     task = {"loss": loss, "activation": "tanh", "init_scale": 2.0}
@@ -73,11 +78,22 @@ def test_a_q_near_one_is_not_the_curve():
 
 
 @pytest.mark.parametrize(
-    ("off", "verdict"), [(0.15, REPRODUCED), (0.3, NOT_REPRODUCED)]
+    ("off", "verdict"), [(0.05, REPRODUCED), (0.3, NOT_REPRODUCED)]
 )
 def test_networks_with_many_examples(off, verdict):
     runs = both(off=off, num_train=50)
     assert verdicts_of(EXPERIMENTS["networks"], runs) == {"P4-E4": verdict}
+
+
+def test_the_curve_is_read_where_unequal_weights_put_it():
+    run = run_of(num_train=50, spread=4.0)
+    criteria = EXPERIMENTS["networks"].judge({"run": run})
+    (bent,) = (one for one in criteria if "N Σ w⁴" in one.text)
+    assert bent.holds
+    lines = [{**line, "canonical/concentration": 1.0} for line in run.lines]
+    criteria = EXPERIMENTS["networks"].judge({"run": run._replace(lines=lines)})
+    (bent,) = (one for one in criteria if "N Σ w⁴" in one.text)
+    assert bent.holds is False
 
 
 def bulk_run(lowered=0.5, oscillates=False, loss_of_bulk=0.9, still=False):
@@ -97,6 +113,7 @@ def bulk_run(lowered=0.5, oscillates=False, loss_of_bulk=0.9, still=False):
                 "loss/full": loss,
                 "canonical/p": p,
                 "canonical/q": q,
+                "canonical/concentration": 1.0,
                 "sharpness/over_edge": 1.0,
             }
 

@@ -29,6 +29,9 @@ _APART = 0.05
 _FEWEST_APART = 10
 """Points of a run that can tell."""
 
+_EXPLAINED = 0.5
+"""What may be left of q's distance from 1 where the curve is bent."""
+
 _ENOUGH = 0.75
 """The share of the runs that has to be beyond the edge for so long; else no verdict."""
 
@@ -36,12 +39,14 @@ _ENOUGH = 0.75
 class Path(NamedTuple):
     """Steps, p and q of a run, [steps], and which of them are beyond the edge, q < 1.
 
+    size: |p| sqrt(N sum w^4), at which the curve is to be read: of one example |p|.
     late: of these the last half. settled: all but the first thirty.
     """
 
     steps: np.ndarray
     p: np.ndarray
     q: np.ndarray
+    size: np.ndarray
     beyond: np.ndarray
     late: np.ndarray
     settled: np.ndarray
@@ -49,22 +54,25 @@ class Path(NamedTuple):
 
 def path_of(lines: Sequence[Line]) -> Path:
     """Return the path of one seed's lines."""
-    steps, p = series(lines, "canonical/p")
+    steps, residuals = series(lines, "canonical/p")
+    p = np.array(residuals, float)
     q = np.array(series(lines, "canonical/q")[1], float)
     beyond = q < 1
     place = np.cumsum(beyond)
     late, settled = beyond & (place > beyond.sum() / 2), beyond & (place > _FEWEST)
-    return Path(np.array(steps), np.array(p, float), q, beyond, late, settled)
+    concentration = np.array(series(lines, "canonical/concentration")[1], float)
+    size = np.abs(p) * np.sqrt(concentration)
+    return Path(np.array(steps), p, q, size, beyond, late, settled)
 
 
 def off_curve(path: Path, loss: str) -> np.ndarray:
-    """Return |q / r(p) - 1| of each step."""
-    return np.abs(path.q / LOSSES[loss].ratio(path.p) - 1)
+    """Return |q / r(size) - 1| of each step."""
+    return np.abs(path.q / LOSSES[loss].ratio(path.size) - 1)
 
 
 def tells(path: Path, ratio: Callable[[Any], Any], other: Callable) -> np.ndarray:
     """Return the settled steps at which two curves are apart; none if these are few."""
-    apart = np.abs(ratio(path.p) / other(path.p) - 1) > _APART
+    apart = np.abs(ratio(path.size) / other(path.size) - 1) > _APART
     found = path.settled & apart
     return found & (found.sum() >= _FEWEST_APART)
 
@@ -84,6 +92,11 @@ def _name(run: Run) -> str:
     return f"{words}, α = {task['init_scale']:g}{many}"
 
 
+def _unexplained(q: np.ndarray, r: np.ndarray, where: np.ndarray) -> float:
+    """Return median |q - r| over median (1 - r): 0 on the curve, 1 at q = 1."""
+    return float(np.median(np.abs(q - r)[where]) / np.median((1 - r)[where]))
+
+
 def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criterion]]:
     """Return a judge of the runs that are beyond the edge for at least thirty steps."""
 
@@ -94,13 +107,14 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
             if path.beyond.sum() < _FEWEST:
                 missing.append(f"{_name(run)} ({path.beyond.sum()})")
                 continue
-            off = off_curve(path, loss)
+            r = LOSSES[loss].ratio
+            off = np.abs(path.q / r(path.p) - 1)
             late.append(float(np.median(off[path.late])))
             note = f"{path.beyond.sum()} steps beyond the edge"
             # Where r is near 1, q near 1 is no sign of the curve.
-            telling = tells(path, LOSSES[loss].ratio, np.ones_like)
+            telling = tells(path, r, np.ones_like)
             if telling.any():
-                bent.append(float(np.median(off[telling])))
+                bent.append(_unexplained(path.q, r(path.size), telling))
                 note += f"; {bent[-1]:.2g} at {telling.sum()} where 1 − r > {_APART:g}"
             text = f"{_name(run)}: median |q / r(p) − 1|"
             reported.append(Criterion(claim.id, text, (late[-1],), None, note))
@@ -119,10 +133,10 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
             ),
             at_most(
                 claim.id,
-                f"the same of {len(bent)} runs over the steps where the curve is bent, "
-                f"1 − r(p) > {_APART:g}, after {_FEWEST}",
+                f"largest of {len(bent)} runs' median |q − r| over median 1 − r, where "
+                f"1 − r > {_APART:g}, after {_FEWEST} steps; r at p √(N Σ w⁴)",
                 [max(bent)] if enough and bent else [],
-                bound,
+                _EXPLAINED,
             ),
             *reported,
         ]
@@ -163,6 +177,9 @@ def _judge_own_curve(runs: Runs) -> list[Criterion]:
     ]
 
 
+_CAPTION = f"Steps with q < 1, but for the first {_FEWEST}."
+
+
 def _curve_plots(runs: Runs) -> list[Panel]:
     """Draw each loss' points and curve, a colour an activation and a set."""
     plots: list[Panel] = []
@@ -173,13 +190,13 @@ def _curve_plots(runs: Runs) -> list[Panel]:
                 continue
             path, task = _path(run), run.config["task"]
             name = f"{task['activation']}, N = {task['num_train']}"
-            x, y = np.abs(path.p[path.beyond]), path.q[path.beyond]
+            x, y = path.size[path.settled], path.q[path.settled]
             curves.append(Curve(name, x.tolist(), y.tolist(), points=True))
         largest = max((max(curve.x, default=0) for curve in curves), default=0)
         z = np.linspace(0, max(largest, 0.1), 200)
         title = f"The curve, {loss.replace('_', ' ')}"
         curves.append(Curve("q = r(p)", z.tolist(), LOSSES[loss].ratio(z).tolist()))
-        plots.append(Plot(title, "|p|", "q", curves, caption="Steps with q < 1."))
+        plots.append(Plot(title, "|p| √(N Σ w⁴)", "q", curves, caption=_CAPTION))
     return plots
 
 
@@ -243,10 +260,8 @@ def _last(values: np.ndarray, num: int) -> float:
 def _judge_bulk(runs: Runs) -> list[Criterion]:
     run = runs[ONLY_POINT]
     paths, num = _branches(run), run.config["report_window"]
-    ratio = LOSSES[_loss(run)].ratio
     off = {
-        mode: _last(np.abs(path.q / ratio(path.p) - 1), num)
-        for mode, path in paths.items()
+        mode: _last(off_curve(path, _loss(run)), num) for mode, path in paths.items()
     }
     turns = {
         mode: float(np.mean(np.diff(np.sign(path.p[1 : num + 1])) != 0))
@@ -299,7 +314,7 @@ def _plots_bulk(runs: Runs) -> list[Panel]:
     points = [
         Curve(
             NAMES[mode],
-            np.abs(path.p).tolist(),
+            path.size.tolist(),
             path.q.tolist(),
             mode,
             points=True,
@@ -311,7 +326,7 @@ def _plots_bulk(runs: Runs) -> list[Panel]:
     points.append(Curve("q = r(p)", z.tolist(), ratio(z).tolist(), "average"))
     edge = [Level("edge of stability", 1.0), *switches(run)]
     return [
-        Plot("From the switch on", "|p|", "q", points),
+        Plot("From the switch on", "|p| √(N Σ w⁴)", "q", points),
         Plot("p", "step", "p", metric_curves(run, "canonical/p"), switches(run)),
         Plot(
             "Sharpness",
