@@ -31,6 +31,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES: dict = {
-    "cpu": {"steps": 200},
+    "cpu": {"steps": 200, "task.num_train": 100, "switch.step": 50},
     "ci": {**networks_one.LITTLE, "switch.step": 20, "task.num_train": 20},
 }
