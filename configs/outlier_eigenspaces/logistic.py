@@ -26,11 +26,6 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {
-        **mixtures.lasting(500, 50, 10),
-        "seeds": 1,
-        "task.num_train": 5000,
-        "task.num_test": 5000,
-    },
+    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1},
     "ci": mixtures.LITTLE_LOGISTIC,
 }

@@ -103,7 +103,8 @@ def spectrum_plot(run: Run, branch: str = "plain", caption: str = "") -> Plot:
 def density_map(run: Run, title: str, measurement: str, name: str) -> Map:
     """Return a spectral density over training: that of SGD, of the first seed.
 
-    On one grid for all times, that of the last one; densities are over asinh(t / c).
+    On one grid for all times, that of the last one, without the ends where there is
+    nothing; densities are over asinh(t / c).
 
     `measurement` is "density" or "block_density", which logged the grid, and `name`
     that of the density.
@@ -121,6 +122,10 @@ def density_map(run: Run, title: str, measurement: str, name: str) -> Map:
         ],
         axis=1,
     )
+    seen = np.flatnonzero((z > _FAINTEST).any(axis=1))
+    if seen.size:
+        shown = slice(max(seen[0] - 1, 0), seen[-1] + 2)
+        grid, z = grid[shown], z[shown]
     return Map(
         title,
         Axis("step", steps),
