@@ -29,6 +29,6 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 3, "steps": 1300},
+    "cpu": {"seeds": 2, "steps": 1300},
     "ci": {**settings.LITTLE, "measure.conditioning": 1},
 }
