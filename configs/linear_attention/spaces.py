@@ -30,6 +30,12 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 2, "steps": 2000},
+    "cpu": {
+        "seeds": 2,
+        "steps": 1200,
+        "switch.step": 600,
+        "subspace.refresh_every": 50,
+        "subspace.min_interval": 1,
+    },
     "ci": {**settings.LITTLE, "switch.step": 20, "subspace.k": 3},
 }
