@@ -1,8 +1,7 @@
 """What an experiment is: a config, runs of it, and what the paper says of them.
 
 An experiment may answer to several of the paper's claims, each under an id of its own.
-Its judge computes numbers from the runs' records alone, and holds each one to a bound
-that was fixed before.
+Its judge computes numbers from the runs' records alone, and holds each one to a bound.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -22,8 +22,8 @@ from experiments.reproduction.static import write_static
 from experiments.reproduction.words import of_claim, verdict_on
 
 _INTRODUCTION = (
-    "Each claim is held to criteria that were fixed before the runs; they are this "
-    "project's, where the paper gives none. Verdicts are computed from the runs' "
+    "Each claim is held to criteria that are in the code; they are this project's, "
+    "where the paper gives none. Verdicts are computed from the runs' "
     "records: reproduced, if all criteria of a claim hold; partly, if some do; not "
     "reproduced, if none does. A number that could not be measured gives no verdict."
     "\n\n"
