@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import records, report, train
-from experiments.compilation import keep_compiled_programs
+from experiments.compilation import keep_compiled_programs, without_wrong_fusions
 from experiments.data import MissingDatasetError
 from experiments.sinks import MissingPackageError
 
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
+    without_wrong_fusions()
     keep_compiled_programs()
     workdir = str(_WORKDIR.value)
     try:

@@ -22,7 +22,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from experiments import sweep_run, train
-from experiments.compilation import keep_compiled_programs
+from experiments.compilation import keep_compiled_programs, without_wrong_fusions
 from experiments.data import MissingDatasetError
 from experiments.sinks import MissingPackageError
 from experiments.sweep_grid import Grid, as_grids, make_points
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
+    without_wrong_fusions()
     keep_compiled_programs()
 
     def run(config: ml_collections.ConfigDict, folder: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import at_once, records
-from experiments.compilation import keep_compiled_programs
+from experiments.compilation import keep_compiled_programs, without_wrong_fusions
 from experiments.names import lookup
 from experiments.toy_steps import MODES, NOISES, trajectories
 
@@ -83,6 +83,7 @@ def main(argv: list[str]) -> None:
     """Run the command."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    without_wrong_fusions()
     keep_compiled_programs()
     workdir = str(_WORKDIR.value)
     try:

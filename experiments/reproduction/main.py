@@ -19,7 +19,7 @@ import ml_collections
 from absl import logging
 
 from experiments import train
-from experiments.compilation import keep_compiled_programs
+from experiments.compilation import keep_compiled_programs, without_wrong_fusions
 from experiments.data import MissingDatasetError
 from experiments.names import lookup
 from experiments.records import ForeignWorkdirError
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     # Orbax reports each of its steps, from threads of its own too.
     logging.set_verbosity(logging.WARNING)
+    without_wrong_fusions()
     keep_compiled_programs()
     failed = False
     for paper, experiments in chosen.items():
