@@ -32,6 +32,14 @@ def _compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
+def _flags():
+    """A command may change XLA's flags, for the processes that are started later."""
+    before = os.environ.get("XLA_FLAGS", "")
+    yield
+    os.environ["XLA_FLAGS"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _memory():
     """Give back what a module's compiled programs hold: gigabytes, over all modules."""
     yield
