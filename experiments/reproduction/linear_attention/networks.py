@@ -1,5 +1,7 @@
 """Other networks and tasks, and in which space Adam's advantage lives; P5-E6 to E9."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 
@@ -30,11 +32,11 @@ def _attention(run: Run) -> str:
     return "softmax" if "softmax" in run.config["task"]["model"] else "linear"
 
 
-def _best(runs: Runs) -> dict[str, Run]:
-    """Return the run with the lowest mean loss at the end, of each attention."""
+def _best(runs: Runs, group: Callable[[Run], str]) -> dict[str, Run]:
+    """Return the run with the lowest mean loss at the end, of each group."""
     found: dict[str, Run] = {}
     for run in runs.values():
-        name = _attention(run)
+        name = group(run)
         if name not in found or _mean_end(run) < _mean_end(found[name]):
             found[name] = run
     return found
@@ -45,7 +47,7 @@ def _mean_end(run: Run) -> float:
 
 
 def _judge_softmax(runs: Runs) -> list[Criterion]:
-    best = _best(runs)
+    best = _best(runs, _attention)
     losses = {name: end_losses(run) for name, run in best.items()}
     text = "linear over softmax: loss at the end"
     return [
@@ -66,7 +68,7 @@ def _judge_softmax(runs: Runs) -> list[Criterion]:
 def _plots_softmax(runs: Runs) -> list[Panel]:
     curves = [
         curve._replace(name=name, role="")
-        for name, run in _best(runs).items()
+        for name, run in _best(runs, _attention).items()
         for curve in metric_curves(run, "loss/full")
         if curve.role == "plain"
     ]
@@ -84,21 +86,11 @@ NONLINEAR = Claim(
 )
 
 
-def _best_of_each(runs: Runs) -> dict[str, Run]:
-    """Return each optimizer's run with the lowest mean loss at the end."""
-    found: dict[str, Run] = {}
-    for run in runs.values():
-        name = optimizer(run)
-        if name not in found or _mean_end(run) < _mean_end(found[name]):
-            found[name] = run
-    return found
-
-
 def _adam_wins(name: str, title: str, claim: Claim) -> Experiment:
     """Return an experiment that compares both optimizers, each at its best rate."""
 
     def judge(runs: Runs) -> list[Criterion]:
-        best = _best_of_each(runs)
+        best = _best(runs, optimizer)
         losses = {which: end_losses(run) for which, run in best.items()}
         text = "Adam's loss at the end over SGD's"
         return [
@@ -116,7 +108,7 @@ def _adam_wins(name: str, title: str, claim: Claim) -> Experiment:
         ]
 
     def plots(runs: Runs) -> list[Panel]:
-        curves = both_curves(_best_of_each(runs), "loss/full")
+        curves = both_curves(_best(runs, optimizer), "loss/full")
         return [Plot(title, "step", _LOSS, curves, log_y=True)]
 
     return Experiment(name, title, (claim,), judge, plots)
