@@ -22,6 +22,7 @@ from configs.linear_attention import settings as prompts
 from configs.outlier_eigenspaces import logistic, mixtures, success
 from experiments import train
 from experiments.benchmarks import command
+from experiments.compilation import without_wrong_fusions
 
 _TIMES_LONGER = 10
 
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = command.parser("experiments.benchmarks.whole", __doc__).parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
+    without_wrong_fusions()
     results = {name: measure(timed) for name, timed in runs(args.quick).items()}
     command.write(args.out, "whole", results, to_markdown(results))
     print(to_markdown(results))

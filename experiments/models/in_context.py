@@ -30,7 +30,8 @@ def linear_transformer(
     """Return L layers of linear attention; outputs are [N, 1].
 
     With G = Z M Z^T a layer is Z <- (I + P G Q / n) Z, so that a prompt is followed as
-    G, (d + 1) x (d + 1), and its last column alone.
+    G, (d + 1) x (d + 1), and its last column alone. The prompts' axis is the last one:
+    small matrices side by side, whose products are sums over whole rows of numbers.
 
     Args:
       dimension: d.
@@ -45,16 +46,17 @@ def linear_transformer(
     def apply(params: Params, inputs: Inputs) -> jax.Array:
         if num_hidden is not None:
             inputs = _with_mlp(params["mlp"], inputs)
-        columns = _columns(inputs)
-        pairs, last = columns[:, :-1], columns[:, -1]
-        context = pairs.shape[1]
-        gram = jnp.einsum("bni,bnj->bij", pairs, pairs)
+        columns = jnp.transpose(_columns(inputs), (1, 2, 0))  # [n + 1, d + 1, N]
+        pairs, last = columns[:-1], columns[-1]
+        context = len(pairs)
+        gram = jnp.sum(pairs[:, :, None] * pairs[:, None], axis=0)
         for p, q in zip(*_full(params, dimension), strict=True):
-            step = jnp.einsum("ij,bjk,kl->bil", p, gram, q) / context
-            step += jnp.eye(dimension + 1)
-            gram = jnp.einsum("bij,bjk,blk->bil", step, gram, step)
-            last = jnp.einsum("bij,bj->bi", step, last)
-        return -last[:, -1:]
+            pgq = jnp.einsum("ijb,jk->ikb", jnp.einsum("ij,jkb->ikb", p, gram), q)
+            step = jnp.eye(dimension + 1)[..., None] + pgq / context
+            last = jnp.sum(step * last, axis=1)
+            half = jnp.sum(step[:, :, None] * gram, axis=1)
+            gram = jnp.sum(half[:, None] * step, axis=2)
+        return -last[-1][:, None]
 
     init = _initializer(dimension, num_layers, matrices)
     if num_hidden is None:
