@@ -29,6 +29,6 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 2, "steps": 1300},
+    "cpu": {"steps": 2500},
     "ci": {**settings.LITTLE, "measure.conditioning": 1},
 }

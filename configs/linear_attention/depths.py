@@ -27,7 +27,7 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 2, "steps": 800},
+    "cpu": {"steps": 1000},
     "ci": {n: v for n, v in settings.LITTLE.items() if n != "task.num_layers"},
 }
-GRIDS = {"cpu": _grid(2, 4, 8), "ci": _grid(2, 3)}
+GRIDS = {"ci": _grid(2, 3)}

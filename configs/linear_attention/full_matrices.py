@@ -24,6 +24,6 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 2, "steps": 1000},
+    "cpu": {"steps": 2500},
     "ci": settings.LITTLE,
 }

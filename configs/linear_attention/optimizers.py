@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
 get_grid = settings.all_settings
 
 SCALES = {
-    "cpu": {"steps": 2500},
+    "cpu": {},
     "ci": {**settings.LITTLE, "measure.conditioning": 1},
 }
 GRIDS = {"ci": settings.all_settings()}
