@@ -1,5 +1,6 @@
 """Figures that many experiments share, from the lines of their runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ NAMES: Mapping[str, str] = {
 
 _FAINTEST = 1e-6
 """The lowest density that has a colour of its own."""
+_FAR = 100.0
+"""Times a run's first loss: what is beyond goes astray, and is not drawn."""
 
 
 def metric_curves(run: Run, metric: str, suffix: str = "") -> list[Curve]:
@@ -52,8 +55,13 @@ def switches(run: Run) -> list[Level]:
 
 
 def loss_plot(run: Run, title: str = "Loss", caption: str = "") -> Plot:
-    """Return the full training loss against the step."""
+    """Return the full training loss against the step, as far as it does not blow up."""
     curves = metric_curves(run, "loss/full")
+    highest = _FAR * curves[0].y[0] if curves else math.inf
+    curves = [
+        one._replace(y=[y if y <= highest else math.nan for y in one.y])
+        for one in curves
+    ]
     levels = switches(run)
     return Plot(
         title, "step", "full training loss", curves, levels, False, True, caption

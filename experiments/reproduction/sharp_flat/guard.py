@@ -104,7 +104,7 @@ def _plots(runs: Runs) -> list[Plot]:
         for cap, of_cap in _by_cap(runs).items()
     ]
     largest = max(map(_factor, runs.values()))
-    fastest = [run for run in runs.values() if _factor(run) == largest]
+    fastest = [of_cap[-1] for of_cap in _by_cap(runs).values()]
     curves = [
         curve._replace(name=_name(_cap(run)), role="")
         for run in fastest
