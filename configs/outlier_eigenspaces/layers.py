@@ -5,6 +5,9 @@
 The MLP of "Does SGD really happen in tiny subspaces?", figure 1, under SGD: for each
 layer, how much of its parameters and of its gradient lies in the top-10 space of its
 block of H and of Gamma on the training set (and, for the record, on the test set).
+
+At SCALE=cpu it took a minute on one shared AMD EPYC core. P3 layers: reproduced. P3
+layers, parameters: not reproduced.
 """
 
 import ml_collections

@@ -6,6 +6,8 @@ Logistic regression on a mixture of ten components (mixtures.py), signal-to-nois
 10 and 100. Expected: x^c comes to lie in the top-10 space of H_cc and of Gamma_cc, of
 two independent sets that no step sees, up to a term that falls with the ratio; with the
 first eigenvector alone its cosine is sqrt(9/10).
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E1, P3-E4: reproduced.
 """
 
 import ml_collections

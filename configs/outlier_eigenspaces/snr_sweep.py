@@ -4,6 +4,8 @@
 
 As logistic.py at ratios of 5 to 100, on the test set. Expected: at the end
 1 - alignment falls as one over the ratio.
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E8: reproduced.
 """
 
 import ml_collections
