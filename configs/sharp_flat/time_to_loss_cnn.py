@@ -30,11 +30,11 @@ def get_grid() -> list[time_to_loss.Fields]:
 SCALES = {
     "cpu": {
         "task.num_train": 1000,
-        "steps": 400,
-        "switch.step": 80,
-        "subspace.num_examples": 100,
-        "subspace.min_interval": 20,
-        "checkpoint_every": 400,
+        "steps": 300,
+        "switch.step": 60,
+        "subspace.num_examples": 50,
+        "subspace.min_interval": 30,
+        "checkpoint_every": 300,
     },
     "ci": {
         **small.CNN_AT_ONCE,
