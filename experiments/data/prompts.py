@@ -34,6 +34,30 @@ def _sphere(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def log_gammas(key: jax.Array, a: float, shape: tuple[int, ...]) -> jax.Array:
+    """Return logarithms of Gamma(a, 1) variables, 0 < a < 1.
+
+    By rejection (Ahrens and Dieter 1974, GS), all side by side: on a CPU
+    `jax.random.loggamma` draws one after the other, and a step would be one of drawing.
+    """
+    below_one = 1 / (1 + a / math.e)  # the share of proposals there
+
+    def is_lacking(state: tuple) -> jax.Array:
+        return ~jnp.all(state[1])
+
+    def propose(state: tuple) -> tuple:
+        key, accepted, found = state
+        key, of_side, of_both = jax.random.split(key, 3)
+        is_below = jax.random.uniform(of_side, shape) < below_one
+        first, second = jax.random.exponential(of_both, (2, *shape))
+        logs = jnp.where(is_below, -first / a, jnp.log1p(first))
+        bounds = jnp.where(is_below, jnp.exp(logs), (1 - a) * logs)
+        return key, accepted | (second >= bounds), jnp.where(accepted, found, logs)
+
+    none = key, jnp.zeros(shape, bool), jnp.zeros(shape)
+    return jax.lax.while_loop(is_lacking, propose, none)[2]
+
+
 def _gamma(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return sqrt(Gamma(0.1, 10)) times a point on the unit sphere: heavy tails.
 
@@ -41,7 +65,7 @@ def _gamma(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     of_norm, of_direction = jax.random.split(key)
     # By its logarithm: a gamma of such a shape underflows now and then.
-    log_gamma = jax.random.loggamma(of_norm, _SHAPE, shape[:-1])
+    log_gamma = log_gammas(of_norm, _SHAPE, shape[:-1])
     log_scale = 0.5 * math.log(_VARIANCE / _SHAPE)
     norms = jnp.exp((log_gamma + log_scale) / 2)
     return norms[..., None] * _sphere(of_direction, shape)

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from configs import defaults
 from experiments import losses, models
 from experiments.data import load
-from experiments.data.prompts import random_relu_features
+from experiments.data.prompts import log_gammas, random_relu_features
 from experiments.tasks import make_task
 
 D, N = 3, 7
@@ -130,6 +131,16 @@ def test_the_best_single_layer_on_gaussian_prompts():
     best = N / (N + D + 1)
     np.testing.assert_allclose(loss(best), D * (D + 1) / (N + D + 1), rtol=0.04)
     assert loss(best) < min(loss(0.8 * best), loss(1.2 * best))
+
+
+@pytest.mark.parametrize("a", [0.1, 0.9])
+def test_gamma_variables_are_distributed_as_scipys(a):
+    drawn = jax.vmap(lambda key: log_gammas(key, a, (20_000,)))(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    for logs in np.asarray(drawn, np.float64):
+        assert stats.kstest(logs, lambda x: stats.gamma(a).cdf(np.exp(x))).pvalue > 0.01
+    assert abs(np.corrcoef(drawn)[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize(
