@@ -25,6 +25,6 @@ def get_grid() -> list[settings.Fields]:
 
 
 SCALES: dict = {
-    "cpu": {"seeds": 1, "steps": 1500, "batch_size": 200, "task.num_train": 200},
+    "cpu": {"seeds": 1, "steps": 800, "batch_size": 200, "task.num_train": 200},
     "ci": settings.LITTLE,
 }

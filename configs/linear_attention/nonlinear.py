@@ -39,4 +39,4 @@ SCALES: dict = {
     "cpu": {"seeds": 2, "steps": 800},
     "ci": settings.LITTLE,
 }
-GRIDS = {"ci": _grid(0.01)}
+GRIDS = {"cpu": _grid(*RATES[1:3]), "ci": _grid(0.01)}

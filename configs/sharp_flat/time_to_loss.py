@@ -91,17 +91,20 @@ FEW_WEIGHTS = [((0.0,), (1.0, 4.0)), ((1.0,), (2.0, 4.0))]
 
 
 def few_of(
-    of_sgd: tuple[float, ...], of_adam: tuple[float, ...], of_muon: float
+    of_sgd: tuple[float, ...],
+    of_adam: tuple[float, ...],
+    of_muon: float,
+    weights: list[tuple[tuple, tuple]] = FEW_WEIGHTS,
 ) -> list[Fields]:
     """Return runs for the networks whose step is slow on two cores.
 
-    SGD and Adam with their rates and `FEW_WEIGHTS`; SAM at SGD's first rate and Muon at
+    SGD and Adam with their rates and the weights; SAM at SGD's first rate and Muon at
     one, with the dominant part left out alone.
     """
     sam, muon = with_rates(of_sgd[:1], of_adam)[1::2]
     others = [sam, {**muon, "optimizer.learning_rate": (of_muon,)}]
     return [
-        *grid_of(of_both(of_sgd, of_adam), FEW_WEIGHTS),
+        *grid_of(of_both(of_sgd, of_adam), weights),
         *grid_of(others, FEW_WEIGHTS[:1]),
     ]
 
