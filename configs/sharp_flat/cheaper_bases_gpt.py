@@ -28,9 +28,9 @@ SCALES = {
     "cpu": {
         **time_to_loss_gpt.SCALES["cpu"],
         "task.num_train": 500,
-        "steps": 1500,
-        "checkpoint_every": 1500,
-        "subspace.refresh_every": 200,
+        "steps": 600,
+        "checkpoint_every": 600,
+        "subspace.refresh_every": 100,
     },
 }
 GRIDS = {

@@ -32,6 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
 
 Fields = dict[str, tuple[Any, ...]]
 
+NEVER = 10**9
+"""Steps between two refreshes of a basis that nobody reads: a plain run's."""
+
 
 def of_both(of_sgd: tuple[float, ...], of_adam: tuple[float, ...]) -> list[Fields]:
     """Return SGD and Adam with learning rates."""
@@ -65,7 +68,12 @@ def grid_of(
         # A factor on the bulk raises its rate: the plain one may have that, too.
         higher = (*rates, *(float(f"{times * rates[-1]:g}") for times in (3, 10)))
         grids.append(
-            {**fields, "optimizer.learning_rate": higher, "modes": (("plain",),)}
+            {
+                **fields,
+                "optimizer.learning_rate": higher,
+                "modes": (("plain",),),
+                "subspace.refresh_every": (NEVER,),
+            }
         )
         for dom, bulk in weights:
             grids.append(

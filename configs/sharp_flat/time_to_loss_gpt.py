@@ -30,17 +30,18 @@ def get_grid() -> list[time_to_loss.Fields]:
     return time_to_loss.grid_of(OPTIMIZERS, time_to_loss.WEIGHTS)
 
 
-# 12 runs of SGD and of Adam, 5 of SAM and of Muon.
+_WEIGHTS = time_to_loss.FEW_WEIGHTS[:1]
+# 8 runs of SGD and of Adam, 5 of SAM and of Muon.
 SCALES = {
     "cpu": {
         "task.num_train": 1000,
         "task.width": 32.0,
         "task.num_layers": 2,
-        "steps": 600,
-        "switch.step": 100,
-        "subspace.num_examples": 50,
-        "subspace.min_interval": 20,
-        "checkpoint_every": 600,
+        "steps": 300,
+        "switch.step": 50,
+        "subspace.num_examples": 25,
+        "subspace.min_interval": 25,
+        "checkpoint_every": 300,
     },
     "ci": {
         **small.TRANSFORMER_AT_ONCE,
@@ -53,6 +54,6 @@ SCALES = {
     },
 }
 GRIDS = {
-    "cpu": time_to_loss.few_of((0.3, 1.0), (1e-3, 3e-3), 3e-3),
+    "cpu": time_to_loss.few_of((0.3, 1.0), (1e-3, 3e-3), 3e-3, _WEIGHTS),
     "ci": time_to_loss.GRIDS["ci"],
 }
