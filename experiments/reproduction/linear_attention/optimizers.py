@@ -32,6 +32,8 @@ DIRECTION = Claim(
     "Adam's steps are in directions of lower smoothness.",
 )
 
+_EARLIER = 2500
+"""A step before the loss of a few prompts has grown out of all proportion."""
 STEPS = (750, 1250)
 PUBLISHED = {
     ("setting 1", 750): (1.76, 0.40),
@@ -77,6 +79,11 @@ def _judge_losses(runs: Runs) -> list[Criterion]:
         ends = {which: end_losses(run) for which, run in both.items()}
         text = f"{name}: Adam's loss at the end over SGD's"
         criteria.append(at_most(LOSS.id, text, over(ends[ADAM], ends[SGD]), 0.8))
+        sgd, adam = (at_step(both[one], "loss/full", _EARLIER) for one in (SGD, ADAM))
+        text = f"{name}: the same at step {_EARLIER:,}"
+        earlier = over(adam, sgd)
+        earlier = earlier[np.isfinite(earlier)]
+        criteria.append(Criterion(LOSS.id, text, tuple(earlier), None))
         for which, values in ends.items():
             text = f"{name}, {which}: loss at the end"
             criteria.append(Criterion(LOSS.id, text, tuple(values), None))
