@@ -28,8 +28,8 @@ SCALES = {
     "cpu": {
         **time_to_loss_gpt.SCALES["cpu"],
         "task.num_train": 500,
-        "steps": 600,
-        "checkpoint_every": 600,
+        "steps": 400,
+        "checkpoint_every": 400,
         "subspace.refresh_every": 100,
     },
 }
