@@ -34,7 +34,7 @@ SCALES: dict = {
         "seeds": 2,
         "steps": 1200,
         "switch.step": 600,
-        "subspace.refresh_every": 50,
+        "subspace.refresh_every": 10,
         "subspace.min_interval": 1,
     },
     "ci": {**settings.LITTLE, "switch.step": 20, "subspace.k": 3},

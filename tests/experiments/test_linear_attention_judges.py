@@ -217,6 +217,7 @@ def test_depths_and_a_deep_one():
             task = {**SETTINGS["setting 1"], "num_layers": depth}
             found[f"sgd {depth}"] = trained("heavy_ball", 0.1 * ratio, task)
             found[f"adam {depth}"] = trained("adam", 0.1, task)
+            found[f"adam {depth}, a worse rate"] = trained("adam", 9.0, task)
         return found
 
     experiment = EXPERIMENTS["depths"]

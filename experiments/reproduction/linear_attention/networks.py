@@ -15,7 +15,6 @@ from experiments.reproduction.linear_attention.seeds import (
     end_losses,
     optimizer,
     over,
-    pairs,
 )
 from experiments.reproduction.plots import Curve, Panel, Plot
 
@@ -123,14 +122,24 @@ def _depth(run: Run) -> int:
     return int(run.config["task"]["num_layers"])
 
 
+def _by_depth(runs: Runs) -> dict[int, dict[str, Run]]:
+    """Return both optimizers' runs at their best rates, from the fewest layers on."""
+    return {
+        depth: _best({n: r for n, r in runs.items() if _depth(r) == depth}, optimizer)
+        for depth in sorted(set(map(_depth, runs.values())))
+    }
+
+
 def _judge_depths(runs: Runs) -> list[Criterion]:
     gaps, criteria = {}, []
-    for depth, both in sorted(pairs(runs, _depth).items()):
+    for depth, both in _by_depth(runs).items():
         losses = {name: end_losses(run) for name, run in both.items()}
         gap = over(losses[SGD], losses[ADAM])
         gaps[depth] = float(np.mean(np.log(gap)))
         text = f"{depth} layers: SGD's loss at the end over Adam's"
-        criteria.append(Criterion(DEPTH.id, text, tuple(gap), None))
+        rates = {n: run.config["optimizer"]["learning_rate"] for n, run in both.items()}
+        note = f"η = {rates[SGD]:g} and {rates[ADAM]:g}"
+        criteria.append(Criterion(DEPTH.id, text, tuple(gap), None, note))
     rank = stats.spearmanr(list(gaps), list(gaps.values())).statistic
     text = "rank correlation of the depth and the mean log of the ratio"
     return [at_least(DEPTH.id, text, [float(rank)], 0.8), *criteria]
@@ -141,7 +150,7 @@ def _plots_depths(runs: Runs) -> list[Panel]:
         Plot(
             f"{depth} layers", "step", _LOSS, both_curves(both, "loss/full"), log_y=True
         )
-        for depth, both in sorted(pairs(runs, _depth).items())
+        for depth, both in _by_depth(runs).items()
     ]
 
 
