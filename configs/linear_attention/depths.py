@@ -35,4 +35,4 @@ SCALES: dict = {
     "cpu": {"steps": 1000},
     "ci": {n: v for n, v in settings.LITTLE.items() if n != "task.num_layers"},
 }
-GRIDS = {"cpu": _grid(2, 4, 8), "ci": _grid(2, 3)}
+GRIDS = {"ci": _grid(2, 3)}

@@ -5,6 +5,7 @@ import pytest
 
 from experiments.reproduction import linear_attention
 from experiments.reproduction.experiment import (
+    NO_VERDICT,
     NOT_REPRODUCED,
     PARTLY,
     REPRODUCED,
@@ -224,6 +225,18 @@ def test_depths_and_a_deep_one():
     grows, falls = {2: 1.5, 4: 2.0, 8: 5.0}, {2: 5.0, 4: 2.0, 8: 1.5}
     assert verdicts_of(experiment, runs(grows)) == {"P5-E9": REPRODUCED}
     assert verdicts_of(experiment, runs(falls)) == {"P5-E9": NOT_REPRODUCED}
+    # Of three seeds with 8 layers one may diverge, and two not.
+    for lost, verdict in ((1, NOT_REPRODUCED), (2, REPRODUCED)):
+        found = runs({2: 1.5, 4: 2.0, 6: 3.0, 8: 1.1})
+        adam = found["adam 8"]
+        outcome = adam.status["branches"]["plain"][0]
+        outcomes = [{**outcome, "status": "diverged"}] * lost + [outcome] * (3 - lost)
+        branches = {**adam.status["branches"], "plain": outcomes}
+        found["adam 8"] = adam._replace(status={**adam.status, "branches": branches})
+        del found["adam 8, a worse rate"]
+        assert verdicts_of(experiment, found) == {"P5-E9": verdict}
+    two = {name: run for name, run in found.items() if " 4" not in name}
+    assert verdicts_of(experiment, two) == {"P5-E9": NO_VERDICT}
     experiment = EXPERIMENTS["deep"]
     assert verdicts_of(experiment, runs({8: 2.0})) == {"P5-E7": REPRODUCED}
     assert verdicts_of(experiment, runs({8: 1.1})) == {"P5-E7": NOT_REPRODUCED}

@@ -32,17 +32,20 @@ def _attention(run: Run) -> str:
 
 
 def _best(runs: Runs, group: Callable[[Run], str]) -> dict[str, Run]:
-    """Return the run with the lowest mean loss at the end, of each group."""
+    """Return each group's run that most seeds finished, with the lowest mean loss."""
     found: dict[str, Run] = {}
     for run in runs.values():
         name = group(run)
-        if name not in found or _mean_end(run) < _mean_end(found[name]):
+        if name not in found or _rank(run) < _rank(found[name]):
             found[name] = run
     return found
 
 
-def _mean_end(run: Run) -> float:
-    return float(np.mean(end_losses(run)))
+def _rank(run: Run) -> tuple[int, float]:
+    """Return how many seeds diverged, and the others' mean loss at the end."""
+    losses = end_losses(run)
+    finite = losses[np.isfinite(losses)]
+    return losses.size - finite.size, float(np.mean(finite)) if finite.size else np.inf
 
 
 def _judge_softmax(runs: Runs) -> list[Criterion]:
@@ -131,18 +134,27 @@ def _by_depth(runs: Runs) -> dict[int, dict[str, Run]]:
 
 
 def _judge_depths(runs: Runs) -> list[Criterion]:
+    """Compare depths by the seeds that both optimizers finished, if they are half."""
     gaps, criteria = {}, []
     for depth, both in _by_depth(runs).items():
         losses = {name: end_losses(run) for name, run in both.items()}
-        gap = over(losses[SGD], losses[ADAM])
-        gaps[depth] = float(np.mean(np.log(gap)))
-        text = f"{depth} layers: SGD's loss at the end over Adam's"
+        num = losses[SGD].size
+        finished = np.isfinite(losses[SGD]) & np.isfinite(losses[ADAM])
+        gap = losses[SGD][finished] / losses[ADAM][finished]
         rates = {n: run.config["optimizer"]["learning_rate"] for n, run in both.items()}
         note = f"η = {rates[SGD]:g} and {rates[ADAM]:g}"
+        if gap.size < num:
+            note += f"; {num - gap.size} of {num} seeds diverged"
+        if 2 * gap.size >= num:
+            gaps[depth] = float(np.mean(np.log(gap)))
+        text = f"{depth} layers: SGD's loss at the end over Adam's"
         criteria.append(Criterion(DEPTH.id, text, tuple(gap), None, note))
-    rank = stats.spearmanr(list(gaps), list(gaps.values())).statistic
     text = "rank correlation of the depth and the mean log of the ratio"
-    return [at_least(DEPTH.id, text, [float(rank)], 0.8), *criteria]
+    found = []
+    if len(gaps) > 2:
+        found = [float(stats.spearmanr(list(gaps), list(gaps.values())).statistic)]
+    note = f"of {', '.join(map(str, gaps))} layers"
+    return [at_least(DEPTH.id, text, found, 0.8, note), *criteria]
 
 
 def _plots_depths(runs: Runs) -> list[Panel]:
