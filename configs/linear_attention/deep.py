@@ -4,6 +4,8 @@
 
 Setting 1, larger. Expected: as there, Adam's loss ends below SGD's. Two learning rates
 for each optimizer, setting 1's and a quarter of it, the best of each compared.
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P5-E7: reproduced.
 """
 
 import ml_collections

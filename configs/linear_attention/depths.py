@@ -5,6 +5,8 @@
 Setting 1 with 2 to 8 layers. Expected: the ratio of SGD's loss to Adam's grows with the
 depth. Two learning rates for each optimizer, setting 1's and a quarter of it, the best
 of each compared.
+
+At SCALE=cpu it took 6 minutes on one shared AMD EPYC core. P5-E9: no verdict.
 """
 
 import ml_collections

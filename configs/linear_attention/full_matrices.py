@@ -5,6 +5,9 @@
 Setting 1 with (d + 1) x (d + 1) matrices P and Q, which the paper writes, where its
 code trains d x d blocks; the learning rates are those of the blocks. Expected: as
 there, Adam's loss ends below SGD's.
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P5 full matrices:
+reproduced.
 """
 
 import ml_collections

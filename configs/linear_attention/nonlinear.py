@@ -6,6 +6,9 @@ Setting 1 with labels <w, phi(x)>, phi a frozen random network of ten ReLU units
 MLP of 30 on the covariates, trained with the transformer; batches of 2,000, four
 learning rates for each optimizer, the best of each compared. Expected: Adam's loss ends
 below SGD's.
+
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P5 nonlinear: not
+reproduced.
 """
 
 import ml_collections

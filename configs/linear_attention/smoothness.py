@@ -4,6 +4,8 @@
 
 Adam in setting 1, 2,000 steps. Expected: a positive trend of the smoothness along the
 steps with the gradient's norm, both logarithmic.
+
+At SCALE=cpu it took a minute on one shared AMD EPYC core. P5-E5: reproduced.
 """
 
 import ml_collections

@@ -5,6 +5,8 @@
 Adam in setting 1 with linear and with softmax attention, three learning rates each, the
 best of each compared. Expected: the linear transformer's loss ends at half of the other
 one's or less.
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P5-E6: reproduced.
 """
 
 import ml_collections
