@@ -5,6 +5,8 @@
 The MLP of figure 1; 20 vectors are tracked, and the projection leaves out the leading k
 of them, k where lambda_i / lambda_{i+1} is largest. Expected: k settles within one of
 the number of classes, 10, for at least 80 % of the steps.
+
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P2-E8: reproduced.
 """
 
 import ml_collections

@@ -6,6 +6,9 @@ SGD on the MLP of figure 1 until step 3,000, then 3,000 steps with the dominant 
 each update weighed by alpha and the bulk by gamma: along the path alpha = 1 - s, gamma
 = s, and on a grid of both. Expected: the loss at the end falls from Dom (s = 0) to Bulk
 (s = 1).
+
+At SCALE=cpu it took 4 minutes on one shared AMD EPYC core. P2-E6 path, P2-E6 grid:
+reproduced.
 """
 
 import ml_collections
