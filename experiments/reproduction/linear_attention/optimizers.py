@@ -33,7 +33,7 @@ DIRECTION = Claim(
 )
 
 _EARLIER = 2500
-"""A step before the loss of a few prompts has grown out of all proportion."""
+"""A step before the loss of the fixed prompts begins to spike in setting 2."""
 STEPS = (750, 1250)
 PUBLISHED = {
     ("setting 1", 750): (1.76, 0.40),
