@@ -26,11 +26,21 @@ class Outlier(NamedTuple):
     visible: bool
 
 
+def threshold_at_zero(k: int, ratio: float) -> float:
+    """Return the snr of the spectral transition at x = 0, k sqrt(d / M).
+
+    Args:
+      k: components.
+      ratio: d / M.
+    """
+    return k * math.sqrt(ratio)
+
+
 def outlier_at_zero(k: int, snr: float, ratio: float) -> Outlier:
     """Return the outliers of H_cc at x = 0: a spiked covariance (Baik et al. 2005).
 
     p (1 - p) / snr times a sample covariance with k spikes 1 + snr / k, each visible
-    where snr / k > sqrt(ratio).
+    where snr is above `threshold_at_zero`.
 
     Args:
       k: components.
@@ -39,7 +49,7 @@ def outlier_at_zero(k: int, snr: float, ratio: float) -> Outlier:
     """
     scale = (1 / k) * (1 - 1 / k) / snr
     spike, edge = 1 + snr / k, scale * (1 + math.sqrt(ratio)) ** 2
-    visible = spike - 1 > math.sqrt(ratio)
+    visible = snr > threshold_at_zero(k, ratio)
     if not visible:
         return Outlier(edge, edge, 0.0, visible)
     return Outlier(

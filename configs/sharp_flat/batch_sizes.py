@@ -31,7 +31,7 @@ SCALES = {"cpu": raised_rate.CPU_AT_SWITCH, "ci": raised_rate.CI}
 GRIDS = {
     "cpu": {
         "batch_size": (10, 50, 250),
-        "optimizer.drop_factor": (1.0, 4.0, 16.0, 64.0, 256.0),
+        "optimizer.drop_factor": (1.0, 4.0, 16.0, 32.0, 64.0, 256.0),
     },
     "ci": {"batch_size": (10, 50), "optimizer.drop_factor": (1.0, 64.0)},
 }

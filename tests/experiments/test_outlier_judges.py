@@ -1,6 +1,7 @@
 """Judges of the outlier experiments on made-up runs: as claimed, and not."""
 
 import numpy as np
+import pytest
 
 from experiments import mixture_theory as theory
 from experiments.reproduction import outlier_eigenspaces
@@ -112,6 +113,31 @@ def test_the_rate():
 
     assert found(1) == REPRODUCED
     assert found(2) == NOT_REPRODUCED
+
+
+def test_the_rate_is_that_above_the_threshold():
+    def verdict(at_one):
+        aligned = {1.0: at_one, 10.0: 0.95, 100.0: 0.995}
+        runs = {str(snr): classes(snr, value) for snr, value in aligned.items()}
+        return verdicts_of(EXPERIMENTS["snr_sweep"], runs)["P3-E8"]
+
+    assert verdict(0.5) == verdict(0.999) == REPRODUCED
+    alone = {"above": classes(10.0, 0.95), "below": classes(1.0, 0.5)}
+    assert verdicts_of(EXPERIMENTS["snr_sweep"], alone)["P3-E8"] == NO_VERDICT
+
+
+def test_the_sweep_draws_the_transition():
+    runs = {str(snr): classes(snr, 1 - 0.5 / snr) for snr in (1.0, 10.0, 100.0)}
+    missing, overlaps = EXPERIMENTS["snr_sweep"].plots(runs)
+    for panel in (missing, overlaps):
+        (level,) = panel.levels
+        assert level.vertical
+        assert level.at == pytest.approx(K * np.sqrt(DIMENSION / 10_000))
+    measured, expected = overlaps.curves
+    assert list(measured.x) == [1.0, 10.0, 100.0]
+    below = np.asarray(expected.x) <= level.at
+    assert not np.any(np.asarray(expected.y)[below])
+    assert np.all(np.asarray(expected.y)[~below] > 0)
 
 
 def test_the_span_of_the_means():

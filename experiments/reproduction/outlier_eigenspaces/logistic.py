@@ -150,8 +150,16 @@ def _spectrum(run: Run, title: str) -> Plot:
 
 def _at_zero(run: Run) -> theory.Outlier:
     task = run.config["task"]
-    ratio = task["dimension"] / task["num_test"]
-    return theory.outlier_at_zero(task["num_components"], task["snr"], ratio)
+    return theory.outlier_at_zero(task["num_components"], task["snr"], _ratio(run))
+
+
+def _threshold(run: Run) -> float:
+    return theory.threshold_at_zero(run.config["task"]["num_components"], _ratio(run))
+
+
+def _ratio(run: Run) -> float:
+    """Return d / M, of the test set."""
+    return run.config["task"]["dimension"] / run.config["task"]["num_test"]
 
 
 # The signal-to-noise ratio, P3-E2 and E8.
@@ -197,10 +205,11 @@ def _judge_sweep(runs: Runs) -> list[Criterion]:
         ratio: 1 - last(run, _classes("hessian", "test", "alignment")).mean(axis=1)
         for ratio, run in by_snr(runs).items()
     }
+    above = [ratio for ratio, run in by_snr(runs).items() if _at_zero(run).visible]
     # A slope a seed.
-    logs = np.log(np.array(list(missing.values())))
-    slopes = np.polyfit(np.log(list(missing)), logs, 1)[0]
-    text = "slope of log(1 − align) over log λ in [−1.5, −0.5]"
+    logs = np.log(np.array([missing[ratio] for ratio in above]))
+    slopes = np.polyfit(np.log(above), logs, 1)[0] if len(above) > 1 else ()
+    text = "slope of log(1 − align) over log λ, above the threshold, in [−1.5, −0.5]"
     criteria.append(held_to(RATE.id, text, slopes, lambda m: -1.5 <= m <= -0.5))
     for ratio, values in missing.items():
         text = f"λ = {ratio:g}: 1 − align(x^c, E_k(H))"
@@ -210,19 +219,48 @@ def _judge_sweep(runs: Runs) -> list[Criterion]:
 
 def _plots_sweep(runs: Runs) -> list[Panel]:
     of_ratios = by_snr(runs)
-    ends = {
-        ratio: 1 - last(run, _classes("hessian", "test", "alignment")).mean()
-        for ratio, run in of_ratios.items()
-    }
+    ends, overlaps = {}, {}
+    for ratio, run in of_ratios.items():
+        k = run.config["task"]["num_components"]
+        ends[ratio] = 1 - last(run, _classes("hessian", "test", "alignment")).mean()
+        overlaps[ratio] = first(run, _classes("hessian", "test", "in_span"))[
+            ..., :k
+        ].mean()
+    any_run = next(iter(of_ratios.values()))
+    k = any_run.config["task"]["num_components"]
+    transition = [
+        Level(
+            "spectral transition at T = 0, k √(d/M)", _threshold(any_run), vertical=True
+        )
+    ]
+    fine = np.geomspace(min(overlaps), max(overlaps), 200)
+    expected = [
+        theory.outlier_at_zero(k, ratio, _ratio(any_run)).squared_overlap
+        for ratio in fine
+    ]
     return [
         Plot(
             "What is missing",
             "signal-to-noise ratio λ",
             "1 − align(x^c, E_k(H))",
             [Curve("at the end", list(ends), list(ends.values()), points=True)],
+            transition,
             log_x=True,
             log_y=True,
-        )
+        ),
+        Plot(
+            "The outliers' eigenvectors",
+            "signal-to-noise ratio λ",
+            "|P_S u_i|², mean of i ≤ k",
+            [
+                Curve("T = 0", list(overlaps), list(overlaps.values()), points=True),
+                Curve("T = 0, theory for d → ∞", fine, expected, "plain"),
+            ],
+            transition,
+            log_x=True,
+            caption="S is the span of the class means. Where d/M is fixed and d large, "
+            "eigenvectors hold nothing of it below the transition.",
+        ),
     ]
 
 
