@@ -37,10 +37,11 @@ def mode(run: Run) -> str:
 
 
 def optimizer(run: Run) -> str:
-    """Return the optimizer's name."""
+    """Return the optimizer's name, for a reader."""
     fields = run.config["optimizer"]
-    name = str(fields["name"]).upper() if fields["name"] == "sgd" else fields["name"]
-    return f"SAM on {name}" if fields["sam_rho"] else str(name)
+    name = str(fields["name"])
+    name = name.upper() if name == "sgd" else name.capitalize()
+    return f"SAM on {name}" if fields["sam_rho"] else name
 
 
 def setting(run: Run) -> str:
