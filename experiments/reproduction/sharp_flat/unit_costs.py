@@ -83,7 +83,8 @@ def _stepper(
 ) -> Callable[[tuple[float, float], int], Any]:
     """Return a chunk of so many steps with weights, after the first refresh."""
     config = config.copy_and_resolve_references()
-    config.switch.step = 1
+    # A basis of updates has k directions after k steps.
+    config.switch.step = num_before = max(config.subspace.k, 1)
     config.subspace.refresh_every = _NEVER
     made = programs(config, task)
     state = jax.jit(made.initial_state)()
@@ -100,8 +101,9 @@ def _stepper(
     def arguments(num: int, of_branch: Branch) -> tuple:
         return state, of_branch, np.int32(num), nothing, task.train, task.test
 
-    chunk = made.compile_chunk(*arguments(1, branch(1, 1, True)))
-    state, _ = chunk(*arguments(1, branch(1, 1, True)))
+    before = arguments(num_before, branch(1, 1, True))
+    chunk = made.compile_chunk(*before)
+    state, _ = chunk(*before)
 
     def run(weights: tuple[float, float], num_steps: int) -> Any:
         nonlocal state  # its memory is given up
