@@ -28,6 +28,6 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 1), "seeds": 1, "task.num_test": 5000},
+    "cpu": {**mixtures.lasting(500, 50, 1), "task.num_test": 5000},
     "ci": mixtures.LITTLE_LOGISTIC,
 }

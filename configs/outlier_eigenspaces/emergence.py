@@ -34,7 +34,7 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 2), "task.num_test": 10_000},
+    "cpu": {**mixtures.lasting(500, 50, 5), "task.num_test": 10_000},
     "ci": mixtures.LITTLE_LOGISTIC,
 }
 GRIDS = {"ci": {"task.snr": (10.0, 100.0)}}

@@ -36,16 +36,13 @@ SCALES = {
     "cpu": small.without(sensitivity_interval.CPU, "measure."),
     "ci": {**small.MLP, "switch.step": 30},
 }
-# Without a gap, as at k = 30, a basis that is kept within an angle is refreshed all the
-# time, and a product takes as many of the whole Hessian as there are layers.
+# A product with all layers' blocks takes as many of the whole Hessian as there are
+# layers: refreshes are rare, of both.
 GRIDS = {
-    "cpu": [
-        {"subspace.curvature": ("hessian",), "subspace.k": (10, 30)},
-        {
-            "subspace.curvature": ("layers",),
-            "subspace.k": (10, 30),
-            "subspace.refresh_every": (300,),
-        },
-    ],
+    "cpu": {
+        "subspace.curvature": ("hessian", "layers"),
+        "subspace.k": (10, 30),
+        "subspace.refresh_every": (300,),
+    },
     "ci": {"subspace.curvature": ("hessian", "layers")},
 }

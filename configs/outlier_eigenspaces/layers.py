@@ -34,7 +34,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 SCALES = {
     "cpu": {
-        "seeds": 1,
         "task.num_train": 1000,
         "task.hidden_sizes": (64, 64),
         "steps": 4000,

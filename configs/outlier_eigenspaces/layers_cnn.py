@@ -23,7 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 SCALES = {
     "cpu": {
-        "seeds": 1,
         "task.num_train": 250,
         "examples_at_once": 0,
         "subspace.refresh_every": 1000,

@@ -28,6 +28,6 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1},
+    "cpu": mixtures.lasting(500, 50, 5),
     "ci": mixtures.LITTLE_LOGISTIC,
 }

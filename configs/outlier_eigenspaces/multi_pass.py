@@ -28,7 +28,6 @@ def get_grid() -> dict[str, tuple]:
 SCALES = {
     "cpu": {
         **mixtures.lasting(500, 50, 10),
-        "seeds": 1,
         # 12 passes and a half.
         "task.num_train": 2000,
         "task.num_test": 5000,

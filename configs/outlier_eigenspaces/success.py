@@ -2,7 +2,7 @@
 
     make reproduce EXPERIMENTS=outlier_eigenspaces/success
 
-Four neurons on XOR, d = 250, ratio 1,000, a ridge of 0.05, T = 150: 400 seeds in one
+Four neurons on XOR, d = 250, ratio 1,000, a ridge of 0.05, T = 150: 800 seeds in one
 program. Expected: all four clusters are served in 3/32 of the runs, and the output
 layer's block has one outlier for each served cluster.
 
@@ -17,8 +17,8 @@ from configs.outlier_eigenspaces import mixtures
 
 def get_config() -> ml_collections.ConfigDict:
     config = mixtures.xor()
-    config.title = "Four neurons on XOR, 400 runs"
-    config.seeds = 400
+    config.title = "Four neurons on XOR, 800 runs"
+    config.seeds = 800
     config.task.num_hidden = 4
     config.task.snr = 1000.0
     config.task.num_train = 100

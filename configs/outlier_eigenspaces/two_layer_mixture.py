@@ -24,6 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 50, 5), "seeds": 1, "task.num_test": 5000},
+    "cpu": {**mixtures.lasting(500, 50, 5), "task.num_test": 5000},
     "ci": {**mixtures.LITTLE_LOGISTIC, "task.num_hidden": 6},
 }

@@ -29,6 +29,6 @@ def get_grid() -> dict[str, tuple]:
 
 
 SCALES = {
-    "cpu": {**mixtures.lasting(500, 60, 12), "seeds": 1},
+    "cpu": mixtures.lasting(500, 60, 12),
     "ci": mixtures.LITTLE_XOR,
 }
