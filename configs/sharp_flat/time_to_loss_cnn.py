@@ -26,11 +26,13 @@ OPTIMIZERS = time_to_loss.with_rates((0.003, 0.01, 0.03), (3e-4, 1e-3, 3e-3))
 
 
 def get_grid() -> list[time_to_loss.Fields]:
-    return time_to_loss.grid_of(OPTIMIZERS, time_to_loss.WEIGHTS)
+    return time_to_loss.grid_of(OPTIMIZERS, time_to_loss.WEIGHTS, time_to_loss.TRACKERS)
 
 
-_WEIGHTS = [((0.0,), (4.0,))]
-# 6 runs of SGD and of Adam, 4 of SAM and of Muon.
+_TRACKER: time_to_loss.Fields = {
+    "subspace.refresh_every": (60,),
+    "subspace.num_examples": (50,),
+}
 SCALES = {
     "cpu": {
         "task.num_train": 1000,
@@ -47,6 +49,7 @@ SCALES = {
     },
 }
 GRIDS = {
-    "cpu": time_to_loss.few_of((0.01, 0.03), (1e-3, 3e-3), 3e-3, _WEIGHTS),
+    # 8 runs of SGD and of Adam, 6 of SAM and of Muon.
+    "cpu": time_to_loss.few_of((0.01, 0.03), (1e-3, 3e-3), 3e-3, _TRACKER),
     "ci": time_to_loss.GRIDS["ci"],
 }
