@@ -79,8 +79,9 @@ def grid_of(
 ) -> list[Fields]:
     """Return each optimizer, plain and with the weights of both parts.
 
-    A factor on the bulk raises its rate: plain ones may have 3 and 10 times the highest,
-    too, and so may those with the dominant part left out alone, with the last tracker.
+    A factor on the bulk raises its rate: plain ones may have 3 and 10 times the
+    highest, too, and so may those with the dominant part left out alone, with the last
+    tracker.
     """
     grids: list[Fields] = []
     for fields in optimizers:
