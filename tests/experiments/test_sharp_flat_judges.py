@@ -1,7 +1,5 @@
 """Judges of the sharp-and-flat experiments on made-up runs: as claimed, and not."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from experiments.reproduction.experiment import (
     PARTLY,
     REPRODUCED,
 )
-from experiments.reproduction.sharp_flat import bases, diagrams, pays, unit_costs
+from experiments.reproduction.sharp_flat import diagrams
 from tests.experiments.made_up import make_run, verdicts_of
 
 EXPERIMENTS = {one.name: one for one in sharp_flat.EXPERIMENTS}
@@ -274,140 +272,6 @@ def test_interpolation():
     assert verdicts_of(experiment, weighted(slower))["P2-E6 grid"] == NOT_REPRODUCED
 
 
-# Does it pay?
-
-
-COLD = 7  # products of the first solve
-
-
-def priced(name, mode, halves_each, products_each=0, rho=0.0, **weights):
-    """A run whose loss halves in so many steps, and whose products grow in steps."""
-    costs = {
-        "seconds/plain_step": 0.001,
-        f"seconds/{mode}_step": 0.001 if mode == "plain" else 0.003,
-        "seconds/product": 0.01,
-    }
-
-    def line(step):
-        return {
-            "loss/full": 2.0 ** -(step / halves_each),
-            "cost/matvecs": COLD + products_each * step,
-        }
-
-    optimizer = {"name": name, "learning_rate": 0.1, "sam_rho": rho}
-    run = make_run(
-        [("warmup", range(0, 200, 50), line), (mode, range(200, 1001, 50), line)],
-        200,
-        optimizer=optimizer,
-        modes=[mode],
-        switch={"step": 200},
-        projection={"dom": 1.0, "bulk": 1.0, **weights},
-    )
-    extra = {"branch": unit_costs.PART, "seed": 0, "step": 0, **costs}
-    return run._replace(lines=[*run.lines, extra])
-
-
-def test_the_price_of_a_loss():
-    # A quarter after twice as many steps, between two lines: 2 x 170 = 340.
-    plain = pays.price(priced("sgd", "plain", 170), 0.25, 0.001)
-    assert plain == pytest.approx((340, 0, 340, 0.34))
-    other = pays.price(priced("sgd", "interpolated", 110, 0.1), 0.25, 0.001)
-    # 220 steps, 200 of them before the switch. The line after, at 250, has spent 10
-    # products since the last one before the switch, at 150; and a solve from scratch.
-    assert other.steps == pytest.approx(220)
-    assert other.products == pytest.approx(10 + COLD)
-    assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 17 * 0.01)
-    assert other.gradients == pytest.approx(220 + 17 * 0.01 / 0.001)
-    # SAM takes two gradients a step.
-    of_sam = pays.price(priced("sgd", "plain", 170, rho=0.05), 0.25, 0.001)
-    assert of_sam.gradients == pytest.approx(680)
-    assert pays.price(priced("sgd", "plain", 1e6), 0.25, 0.001).steps == math.inf
-
-
-def test_what_pays_in_steps_need_not_pay_in_time():
-    experiment = EXPERIMENTS["time_to_loss"]
-    runs = {
-        "plain": priced("sgd", "plain", 170),
-        "slow plain": priced("sgd", "plain", 400),
-        "bulk": priced("sgd", "interpolated", 110, products_each=1.0, bulk=4.0),
-    }
-    assert pays.target(runs) == pytest.approx(1.05 * 2.0 ** -(1000 / 170))
-    found = verdicts_of(experiment, runs)
-    assert found == {"P2 steps": REPRODUCED, "P2 time": NOT_REPRODUCED}
-    # A solve that costs more than all of SGD's steps is no crash.
-    slow = on_basis(100, slow=1.0)
-    assert pays.price(slow, 0.25, 0.001).seconds > COLD
-    runs["bulk"] = priced("sgd", "interpolated", 20, products_each=0.01, bulk=4.0)
-    assert verdicts_of(experiment, runs)["P2 time"] == REPRODUCED
-
-
-def test_the_runs_own_clock():
-    run = priced("sgd", "plain", 170)
-    lines = [{**line, "time/seconds": 1 + line["step"] / 100} for line in run.lines]
-    run = run._replace(lines=lines)
-    assert pays.own_clock(run, 0.25) == pytest.approx(350 / 100)
-    assert pays.own_clock(run, 1e-9) == math.inf
-
-
-def on_basis(halves_each, products_each=0.1, slow=0.01, **subspace):
-    """An interpolated run with a basis, whose products take `slow` seconds."""
-    run = priced("sgd", "interpolated", halves_each, products_each, bulk=4.0)
-    config = {**run.config, "task": {"num_train": 5000}}
-    config["subspace"] = {"curvature": "hessian", "num_examples": 0, **subspace}
-    costs = run.lines[-1] | {"seconds/product": slow}
-    return run._replace(config=config, lines=[*run.lines[:-1], costs])
-
-
-def test_bases_at_equal_time():
-    experiment = EXPERIMENTS["cheaper_bases"]
-    runs = {
-        "plain": priced("sgd", "plain", 170),
-        "all": on_basis(100),
-        "slow": on_basis(120),
-        "few": on_basis(100, slow=0.001, num_examples=200),
-        "updates": on_basis(100, slow=0.0001, curvature="updates", window=50),
-    }
-    assert bases.time_of(runs) == pytest.approx(1.0)  # 1,000 steps of a millisecond
-    # 200 plain steps, n of 3 ms, and a tenth of a product of 10 ms each step since 150,
-    # and the first solve: 0.2 + 0.003 n + 0.001 (50 + n) + 0.07 = 1, n = 170; after 370
-    # steps it has 2^-3.7.
-    assert bases.loss_at(runs["all"], 1.0) == pytest.approx(2**-3.7, rel=1e-3)
-    found = bases.best(runs)
-    assert list(found) == [
-        "Hessian, 5,000 examples",
-        "Hessian, 200 examples",
-        "the last 50 updates",
-    ]
-    assert found["Hessian, 5,000 examples"].run is runs["all"]
-    assert verdicts_of(experiment, runs) == {"P2 bases": REPRODUCED}
-    del runs["updates"]
-    runs["few"] = on_basis(200, slow=0.001, num_examples=200)
-    assert verdicts_of(experiment, runs) == {"P2 bases": NOT_REPRODUCED}
-
-
-def test_a_basis_that_costs_more_than_all_there_is():
-    runs = {
-        "plain": priced("sgd", "plain", 170),
-        "all": on_basis(100, slow=10.0),
-        "few": on_basis(100, num_examples=200),
-    }
-    found = verdicts_of(EXPERIMENTS["cheaper_bases"], runs)
-    assert found == {"P2 bases": REPRODUCED}
-
-
-def test_without_unit_costs_it_says_so():
-    run = priced("sgd", "plain", 170)
-    with pytest.raises(ValueError, match="unit costs have not been measured"):
-        pays.costs_of(run._replace(lines=run.lines[:-1]))
-
-
-def test_a_target_that_is_no_progress_gives_no_verdict():
-    rising = priced("sgd", "plain", -300)
-    runs = {"plain": rising, "bulk": priced("sgd", "interpolated", 110, bulk=4.0)}
-    criteria = EXPERIMENTS["time_to_loss"].judge(runs)
-    assert all(one.holds is None and not one.values for one in criteria)
-
-
 def test_the_switch_by_the_rule():
     def runs(loss_by_rule):
         found = {}
@@ -432,14 +296,6 @@ def test_the_switch_by_the_rule():
     status = {**missed.status, "switch_step": of_seeds}
     found["rule"] = missed._replace(status=status)
     assert verdicts_of(experiment, found)["P2-E4 rule"] == NO_VERDICT
-
-
-def test_a_run_that_diverged_has_no_loss_at_a_later_time():
-    run = on_basis(100)
-    status = {**run.status, "branches": {"interpolated": {"status": "diverged"}}}
-    run = run._replace(status=status)
-    assert bases.loss_at(run, 1.0) < 1  # not yet
-    assert bases.loss_at(run, 100.0) == math.inf
 
 
 # Curvature.

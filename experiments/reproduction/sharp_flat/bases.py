@@ -9,7 +9,8 @@ import numpy as np
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
 from experiments.reproduction.judging import at_most
 from experiments.reproduction.plots import Curve, Level, Plot
-from experiments.reproduction.sharp_flat import pays, unit_costs
+from experiments.reproduction.sharp_flat import pays, prices, unit_costs
+from experiments.reproduction.sharp_flat.prices import Costs
 
 _MATRICES = {
     "hessian": "Hessian",
@@ -34,37 +35,17 @@ def is_reference(run: Run) -> bool:
     return subspace["curvature"] == "hessian" and not subspace["num_examples"]
 
 
-def clock(run: Run) -> tuple[list[float], list[float]]:
-    """Return the seconds and the full losses of a run's lines, as `pays.price` counts.
-
-    At the switch twice: before the first solve, and after it. The run's own clock also
-    sees what it logs.
-    """
-    times: list[float] = []
-    losses: list[float] = []
-    spent = 0.0
-    for line in pays.lines_of(run):
-        products = pays.products_at(run, line)
-        if products and not spent:
-            times.append(pays.seconds(run, line["step"], 0))
-            losses.append(line["loss/full"])
-        spent = products
-        times.append(_seconds(run, line))
-        losses.append(line["loss/full"])
-    return times, losses
-
-
-def _seconds(run: Run, line: Mapping[str, Any]) -> float:
+def _seconds(run: Run, line: Mapping[str, Any], costs: Costs) -> float:
     """Return the seconds of the steps and products up to a line."""
-    return pays.seconds(run, line["step"], pays.products_at(run, line))
+    return prices.seconds(run, line["step"], prices.products_at(run, line), costs)
 
 
-def loss_at(run: Run, time: float) -> float:
+def loss_at(run: Run, time: float, costs: Costs) -> float:
     """Return the full loss after so many seconds; infinite if the run had diverged.
 
     Between two lines its logarithm is taken as linear; after the last one it stays.
     """
-    times, losses = clock(run)
+    times, losses = pays.clock(run, costs)
     statuses = run.status.get("branches", {}).values()
     diverged = any(one["status"] == "diverged" for one in statuses)
     if not all(map(math.isfinite, losses)) or (diverged and times[-1] < time):
@@ -81,30 +62,31 @@ class Best(NamedTuple):
 
 def plain_runs(runs: Runs) -> list[Run]:
     """Return those of plain SGD."""
-    return [run for run in runs.values() if pays.mode(run) == "plain"]
+    return [run for run in runs.values() if prices.is_plain(run)]
 
 
-def time_of(runs: Runs) -> float:
+def time_of(runs: Runs, costs: Costs) -> float:
     """Return the seconds that plain SGD takes for all its steps."""
-    return min(clock(run)[0][-1] for run in plain_runs(runs))
+    return min(pays.clock(run, costs)[0][-1] for run in plain_runs(runs))
 
 
-def best(runs: Runs) -> dict[str, Best]:
+def best(runs: Runs, costs: Costs) -> dict[str, Best]:
     """Return each basis' best run at the time of plain SGD's end."""
-    time = time_of(runs)
+    time = time_of(runs, costs)
     found: dict[str, Best] = {}
     for run in runs.values():
-        if pays.mode(run) == "plain":
+        if prices.is_plain(run):
             continue
-        one = Best(run, loss_at(run, time))
+        one = Best(run, loss_at(run, time, costs))
         if basis(run) not in found or one.loss < found[basis(run)].loss:
             found[basis(run)] = one
     return found
 
 
 def _judge(runs: Runs, cheaper: Claim) -> list[Criterion]:
-    time, found = time_of(runs), best(runs)
-    plain = min(loss_at(run, time) for run in plain_runs(runs))
+    costs = prices.costs_of(runs)
+    time, found = time_of(runs, costs), best(runs, costs)
+    plain = min(loss_at(run, time, costs) for run in plain_runs(runs))
     reference = [one.loss for one in found.values() if is_reference(one.run)]
     others = [one.loss for one in found.values() if not is_reference(one.run)]
     criteria = [
@@ -118,13 +100,13 @@ def _judge(runs: Runs, cheaper: Claim) -> list[Criterion]:
         Criterion(cheaper.id, "SGD: loss at that time", (plain,), None),
     ]
     for name, one in found.items():
-        lines = pays.lines_of(one.run)
-        reached = [line for line in lines if _seconds(one.run, line) <= time]
+        lines = prices.lines_of(one.run)
+        reached = [line for line in lines if _seconds(one.run, line, costs) <= time]
         last = reached[-1] if reached else lines[0]
         note = (
-            f"{pays.setting(one.run)}; {last['step']} steps and "
-            f"{pays.products_at(one.run, last):g} products of "
-            f"{1e3 * pays.costs_of(one.run)['seconds/product']:.3g} ms by then"
+            f"{pays.weights(one.run)}; {last['step']} steps and "
+            f"{prices.products_at(one.run, last):g} products of "
+            f"{1e3 * prices.product_seconds(one.run, costs):.3g} ms by then"
         )
         text = f"{name}: loss at that time over SGD's"
         criteria.append(Criterion(cheaper.id, text, (one.loss / plain,), None, note))
@@ -132,13 +114,14 @@ def _judge(runs: Runs, cheaper: Claim) -> list[Criterion]:
 
 
 def _plots(runs: Runs) -> list[Plot]:
+    costs = prices.costs_of(runs)
     named = {"SGD": plain_runs(runs)[0]}
-    named |= {name: one.run for name, one in best(runs).items()}
+    named |= {name: one.run for name, one in best(runs, costs).items()}
     curves = [
-        Curve(name, *clock(run), "plain" if name == "SGD" else "")
+        Curve(name, *pays.clock(run, costs), "plain" if name == "SGD" else "")
         for name, run in named.items()
     ]
-    time = [Level("SGD's end", time_of(runs), vertical=True)]
+    time = [Level("SGD's end", time_of(runs, costs), vertical=True)]
     caption = "Seconds of steps and products by themselves, each basis at its best."
     return [
         Plot(

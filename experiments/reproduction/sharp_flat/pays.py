@@ -1,243 +1,186 @@
 """Does it pay? Time to a loss in steps, in gradients, and in seconds."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.reproduction.curves import metric_curves
 from experiments.reproduction.experiment import Claim, Criterion, Experiment, Run, Runs
-from experiments.reproduction.judging import at_most, by_seed
-from experiments.reproduction.plots import Level, Plot
-from experiments.reproduction.sharp_flat import unit_costs
+from experiments.reproduction.judging import at_most
+from experiments.reproduction.plots import Curve, Level, Plot
+from experiments.reproduction.sharp_flat import prices, unit_costs
+from experiments.reproduction.sharp_flat.prices import SGD, Costs, Price
 
 _LESS = 0.95
 """A win is 5 % less: each run has one seed."""
 
 MARGIN = 1.05
-"""The target over the lowest loss that plain SGD gets to."""
+"""A target over the lowest loss that an optimizer's plain version gets to."""
+
+UNITS = {"steps": "steps", "gradients": "mini-batch gradients", "seconds": "seconds"}
 
 
-class Price(NamedTuple):
-    """What a run paid to get to the target: infinite if it never did.
-
-    gradients: of mini-batches; a product counts as many as it takes as long as, and
-      the projection nothing.
-    seconds: of steps and products by themselves, without what the run logged.
-    """
-
-    steps: float
-    products: float
-    gradients: float
-    seconds: float
-
-
-def mode(run: Run) -> str:
-    """Return the one branch of a run."""
-    return run.config["modes"][0]
-
-
-def optimizer(run: Run) -> str:
-    """Return the optimizer's name, for a reader."""
-    fields = run.config["optimizer"]
-    name = str(fields["name"])
-    name = name.upper() if name == "sgd" else name.capitalize()
-    return f"SAM on {name}" if fields["sam_rho"] else name
+def weights(run: Run) -> str:
+    """Return the learning rate and the weights of both parts, in words."""
+    words = f"η = {run.config['optimizer']['learning_rate']:g}"
+    if prices.is_plain(run):
+        return words
+    of_parts = run.config["projection"]
+    return f"{words}, α = {of_parts['dom']:g}, γ = {of_parts['bulk']:g}"
 
 
 def setting(run: Run) -> str:
-    """Return what was tuned, in words."""
-    words = f"η = {run.config['optimizer']['learning_rate']:g}"
-    if mode(run) == "plain":
-        return words
-    weights = run.config["projection"]
-    return f"{words}, α = {weights['dom']:g}, γ = {weights['bulk']:g}"
+    """Return all that was tuned, in words."""
+    if prices.is_plain(run):
+        return weights(run)
+    subspace = run.config["subspace"]
+    every = subspace["refresh_every"]
+    refreshes = f"each {every:,} steps" if every else "by adaptive refreshes"
+    return f"{weights(run)}, basis of {subspace['num_examples']:,} examples {refreshes}"
 
 
-def target(runs: Runs) -> float:
-    """Return the loss to get to: `MARGIN` times the lowest one of plain SGD."""
+def target(runs: Runs, optimizer: str) -> float:
+    """Return `MARGIN` times the lowest loss of an optimizer's plain runs."""
     return MARGIN * min(
-        line["loss/full"]
-        for run in runs.values()
-        if optimizer(run) == "SGD" and mode(run) == "plain"
-        for line in by_seed(run, "plain")[0]
-        if "loss/full" in line and math.isfinite(line["loss/full"])
-    )
-
-
-def price(run: Run, loss: float, gradient: float) -> Price:
-    """Return what the run paid until its loss first was at most `loss`.
-
-    Between two lines the logarithm of the loss is taken as linear. `gradient` is the
-    seconds of plain SGD's step, the unit of the gradients.
-    """
-    lines = lines_of(run)
-    at = _first_step(lines, loss)
-    if math.isinf(at):
-        return Price(*[math.inf] * 4)
-    # Those at the next line: what came in between is not forgotten.
-    products = min(products_at(run, line) for line in lines if line["step"] >= at)
-    gradients_a_step = 2 if run.config["optimizer"]["sam_rho"] else 1
-    product = costs_of(run)["seconds/product"]
-    gradients = at * gradients_a_step + products * product / gradient
-    return Price(at, products, gradients, seconds(run, at, products))
-
-
-def products_at(run: Run, line: Mapping) -> float:
-    """Return the products that a run needed up to a line.
-
-    Without a projection none. Before the switch nobody reads the basis: what the run
-    spent there counts as one solve from scratch, the first one.
-    """
-    switch = run.config["switch"]["step"]
-    if mode(run) == "plain" or line["step"] < switch:
-        return 0.0
-    before = [one for one in lines_of(run) if one["step"] < switch]
-    if not before:
-        return float(line["cost/matvecs"])
-    cold, spent = before[0]["cost/matvecs"], before[-1]["cost/matvecs"]
-    return float(line["cost/matvecs"] - spent + cold)
-
-
-def gradient_seconds(runs: Runs) -> float:
-    """Return the seconds of plain SGD's step, the fastest of its runs'."""
-    return min(
-        costs_of(run)["seconds/plain_step"]
-        for run in runs.values()
-        if optimizer(run) == "SGD" and mode(run) == "plain"
-    )
-
-
-def lines_of(run: Run) -> list[Mapping]:
-    """Return the lines of a run's one branch that have the full loss."""
-    return [line for line in by_seed(run, mode(run))[0] if "loss/full" in line]
-
-
-def costs_of(run: Run) -> Mapping:
-    """Return what `unit_costs` measured after the run.
-
-    Raises:
-      ValueError: if it has not.
-    """
-    for line in run.lines:
-        if line["branch"] == unit_costs.PART:
-            return line
-    raise ValueError("a run's unit costs have not been measured")
-
-
-def seconds(run: Run, step: float, products: float) -> float:
-    """Return the seconds of so many steps and products by themselves."""
-    costs, switch = costs_of(run), run.config["switch"]["step"]
-    plain = min(step, switch) if mode(run) != "plain" else step
-    return (
-        plain * costs["seconds/plain_step"]
-        + (step - plain) * costs[f"seconds/{mode(run)}_step"]
-        + products * costs["seconds/product"]
-    )
-
-
-def own_clock(run: Run, loss: float) -> float:
-    """Return the run's own seconds at its first line with at most the loss.
-
-    From the first line on, that is, without compilation; with all that it logs and
-    solves for, the warm-up's refreshes, too, and up to the next line.
-    """
-    timed = [line for line in lines_of(run) if "time/seconds" in line]
-    return min(
         (
-            line["time/seconds"] - timed[0]["time/seconds"]
-            for line in timed
-            if line["loss/full"] <= loss
+            line["loss/full"]
+            for run in runs.values()
+            if prices.optimizer(run) == optimizer and prices.is_plain(run)
+            for line in prices.lines_of(run)
+            if math.isfinite(line["loss/full"])
         ),
-        default=math.inf,
+        default=math.nan,
     )
-
-
-def _first_step(lines: Sequence[Mapping], loss: float) -> float:
-    for before, line in zip([None, *lines], lines, strict=False):
-        if not line["loss/full"] <= loss:
-            continue
-        if before is None:
-            return float(line["step"])
-        logs = [math.log(one["loss/full"]) for one in (before, line)]
-        share = (logs[0] - math.log(loss)) / (logs[0] - logs[1])
-        return before["step"] + share * (line["step"] - before["step"])
-    return math.inf
 
 
 class Best(NamedTuple):
     """The cheapest run of an optimizer, plain or interpolated, by one price."""
 
-    name: str
     run: Run
     price: Price
 
 
-def best(runs: Runs, by: str) -> dict[tuple[str, bool], Best]:
-    """Return the cheapest runs by optimizer and whether they are plain."""
-    loss, gradient = target(runs), gradient_seconds(runs)
-    found: dict[tuple[str, bool], Best] = {}
-    for run in runs.values():
-        key = optimizer(run), mode(run) == "plain"
-        paid = price(run, loss, gradient)
-        if key not in found or getattr(paid, by) < getattr(found[key].price, by):
-            found[key] = Best(setting(run), run, paid)
-    return found
+def best(
+    runs: Runs, optimizer: str, is_plain: bool, loss: float, by: str, costs: Costs
+) -> Best:
+    """Return the run that gets to the loss at the lowest price.
+
+    Of those that never do, the one with the lowest loss.
+    """
+    found = [
+        Best(run, prices.price(run, loss, costs))
+        for run in runs.values()
+        if (prices.optimizer(run), prices.is_plain(run)) == (optimizer, is_plain)
+    ]
+    return min(found, key=lambda one: (getattr(one.price, by), _lowest(one.run)))
 
 
-def judge(runs: Runs, wins_steps: Claim, wins_time: Claim) -> list[Criterion]:
-    """Hold the interpolated versions' prices to those of the plain optimizers."""
-    first = max(lines_of(run)[0]["loss/full"] for run in runs.values())
-    if not target(runs) < first:
-        note = f"plain SGD's lowest loss, {target(runs) / MARGIN:.3g}, is its first"
-        return [
-            Criterion(claim.id, "a loss to get to", (), None, note)
-            for claim in (wins_steps, wins_time)
-        ]
-    loss = target(runs)
-    criteria = [Criterion(wins_steps.id, "the loss to get to", (loss,), None)]
-    for claim, by, unit in (
-        (wins_steps, "steps", "steps"),
-        (wins_time, "gradients", "mini-batch gradients"),
-        (wins_time, "seconds", "seconds"),
-    ):
-        found = best(runs, by)
-        names = list(dict.fromkeys(name for name, _ in found))
-        ratios = []
-        for name in names:
-            plain, other = found[name, True], found[name, False]
-            paid = [getattr(one.price, by) for one in (plain, other)]
-            for one, amount, what in zip(
-                (plain, other), paid, ("plain", "interpolated"), strict=True
-            ):
-                text = f"{name}, {what}: {unit} to the loss"
-                note = one.name
-                if by == "seconds" and what == "interpolated":
-                    note += f"; {own_clock(one.run, loss):.3g} s by the run's own clock"
-                criteria.append(Criterion(claim.id, text, (amount,), None, note))
-            # Where the plain one never gets there, there is no ratio.
-            if math.isfinite(paid[0]):
-                ratios.append(paid[1] / paid[0])
-        text = f"{unit}: interpolated over plain, the best of {len(ratios)} optimizers"
-        bound = [min(ratios)] if ratios else []
-        criteria.append(at_most(claim.id, text, bound, _LESS))
+def _lowest(run: Run) -> float:
+    losses = (line["loss/full"] for line in prices.lines_of(run))
+    return min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
+
+
+def judge(runs: Runs, fewer_steps: Claim, less_time: Claim) -> list[Criterion]:
+    """Hold each interpolated optimizer's prices to those of the plain one."""
+    costs = prices.costs_of(runs)
+    names = list(dict.fromkeys(map(prices.optimizer, runs.values())))
+    first = max(prices.lines_of(run)[0]["loss/full"] for run in runs.values())
+    criteria: list[Criterion] = []
+    for name in names:
+        loss = target(runs, name)
+        for by, unit in UNITS.items():
+            claim = fewer_steps if by == "steps" else less_time
+            text = f"{name}: {unit} to {loss:.3g}, interpolated over plain"
+            if not loss < first:
+                note = "plain, it gets to no loss below the first"
+                criteria.append(Criterion(claim.id, text, (), None, note))
+                continue
+            plain, other = (
+                best(runs, name, is_plain, loss, by, costs)
+                for is_plain in (True, False)
+            )
+            paid = [getattr(one.price, by) for one in (other, plain)]
+            note = "; over ".join(
+                f"{amount:.4g} ({setting(one.run)})"
+                for amount, one in zip(paid, (other, plain), strict=True)
+            )
+            criteria.append(at_most(claim.id, text, [paid[0] / paid[1]], _LESS, note))
+    return [*criteria, *_to_one_loss(runs, names, less_time, costs)]
+
+
+def _to_one_loss(
+    runs: Runs, names: list[str], claim: Claim, costs: Costs
+) -> list[Criterion]:
+    """Return all optimizers' seconds to plain SGD's target."""
+    loss = target(runs, SGD)
+    criteria = []
+    for name in names:
+        for is_plain, kind in ((True, "plain"), (False, "interpolated")):
+            run, price = best(runs, name, is_plain, loss, "seconds", costs)
+            text = f"seconds to SGD's {loss:.3g}: {name}, {kind}"
+            note = (
+                f"{price.steps:.4g} steps, {price.gradients:.4g} gradients; "
+                f"{setting(run)}"
+                if math.isfinite(price.steps)
+                else f"it gets to {_lowest(run):.3g}; {setting(run)}"
+            )
+            criteria.append(Criterion(claim.id, text, (price.seconds,), None, note))
     return criteria
 
 
+def clock(run: Run, costs: Costs) -> tuple[list[float], list[float]]:
+    """Return the seconds and the full losses of a run's lines, as they are priced.
+
+    At the switch twice: before the first solve, and after it.
+    """
+    times: list[float] = []
+    losses: list[float] = []
+    spent = 0.0
+    for line in prices.lines_of(run):
+        products = prices.products_at(run, line)
+        first = products and not spent
+        for of_products in (0.0, products) if first else (products,):
+            times.append(prices.seconds(run, line["step"], of_products, costs))
+            losses.append(line["loss/full"])
+        spent = products
+    return times, losses
+
+
 def _plots(runs: Runs) -> list[Plot]:
-    """Draw each optimizer's best runs by seconds."""
-    found = best(runs, "seconds")
-    level = [Level("target", target(runs))]
-    plots = []
-    for name in dict.fromkeys(name for name, _ in found):
-        curves = [
-            curve._replace(name=found[name, plain].name, role=role)
-            for plain, role in ((True, "plain"), (False, "interpolated"))
-            for curve in metric_curves(found[name, plain].run, "loss/full")
+    """Draw each optimizer's best runs by seconds, over steps and over seconds."""
+    costs = prices.costs_of(runs)
+    over_steps, over_seconds = [], []
+    for name in dict.fromkeys(map(prices.optimizer, runs.values())):
+        loss = target(runs, name)
+        chosen = {
+            role: best(runs, name, role == "plain", loss, "seconds", costs).run
+            for role in ("plain", "interpolated")
+        }
+        steps = [
+            curve._replace(name=role, role=role)
+            for role, run in chosen.items()
+            for curve in metric_curves(run, "loss/full")
         ]
-        plots.append(
-            Plot(name, "step", "full training loss", curves, level, log_y=True)
-        )
-    return plots
+        clocks = [Curve(role, *clock(run, costs), role) for role, run in chosen.items()]
+        level = [Level("target", loss)] if math.isfinite(loss) else []
+        for plots, x, curves in (
+            (over_steps, "step", steps),
+            (over_seconds, "seconds", clocks),
+        ):
+            caption = "; ".join(
+                f"{role}: {setting(run)}" for role, run in chosen.items()
+            )
+            plots.append(
+                Plot(
+                    name,
+                    x,
+                    "full training loss",
+                    curves,
+                    level,
+                    log_y=True,
+                    caption=f"{caption}.",
+                )
+            )
+    return [*over_steps, *over_seconds]
 
 
 def _experiment(name: str, title: str, network: str = "") -> Experiment:
