@@ -148,7 +148,8 @@ def clock(run: Run, costs: Costs) -> tuple[list[float], list[float]]:
 def _plots(runs: Runs) -> list[Plot]:
     """Draw each optimizer's best runs by seconds, over steps and over seconds."""
     costs = prices.costs_of(runs)
-    over_steps, over_seconds = [], []
+    over_steps: list[Plot] = []
+    over_seconds: list[Plot] = []
     for name in dict.fromkeys(map(prices.optimizer, runs.values())):
         loss = target(runs, name)
         chosen = {
