@@ -117,6 +117,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.drop_factor = 0.1
     # Largest norm of the gradient; 0: not clipped.
     config.optimizer.clip_norm = 0.0
+    # Leave out steps whose gradient is not finite, such as one that overflows, in place
+    # of ending the run as diverged; they are counted in cost/skipped_steps.
+    config.optimizer.skip_not_finite = False
     # Decoupled for adamw and muon, an L2 penalty's gradient for the others.
     config.optimizer.weight_decay = 0.0
     # Radius of SAM around any of these; 0: without.

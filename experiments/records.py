@@ -115,11 +115,15 @@ def is_run_of(workdir: Location, config: Mapping[str, Any]) -> bool:
     return True
 
 
+_ADDED = {"optimizer.skip_not_finite": "false"}
+"""Fields that older runs' configurations lack, and what they ran with, as JSON."""
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Name each field in which two configurations differ, with both values as JSON."""
     there, here = _fields(old), _fields(new)
     pairs = {
-        name: (there.get(name, "nothing"), here.get(name, "nothing"))
+        name: (there.get(name, _ADDED.get(name, "nothing")), here.get(name, "nothing"))
         for name in sorted(there.keys() | here.keys())
     }
     return [f"{name}: {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]

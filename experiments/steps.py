@@ -198,7 +198,9 @@ def take_step(
         tracker=opt_state,
         average=optimizers.switch_state(opt_state).average,
     )
-    healthy = jnp.isfinite(batch_loss) & (opt_state.failed_refreshes == 0)
+    # A step that is left out changes nothing, whatever its loss.
+    finite = jnp.isfinite(batch_loss) | config.optimizer.skip_not_finite
+    healthy = finite & (opt_state.failed_refreshes == 0)
     new = state._replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

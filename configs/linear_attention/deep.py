@@ -2,8 +2,8 @@
 
     make reproduce EXPERIMENTS=linear_attention/deep
 
-Setting 1, larger. Expected: as there, Adam's loss ends below SGD's. Three learning
-rates for each optimizer, those of depths.py, the best of each compared.
+Setting 1, larger. Expected: as there, Adam's loss ends below SGD's. Two learning rates
+for each optimizer, those of depths.py, the best of each compared.
 
 At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P5-E7: reproduced.
 """

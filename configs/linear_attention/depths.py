@@ -3,8 +3,8 @@
     make reproduce EXPERIMENTS=linear_attention/depths
 
 Setting 1 with 2 to 8 layers. Expected: the ratio of SGD's loss to Adam's grows with the
-depth. Three learning rates for each optimizer, setting 1's, a quarter and a sixteenth
-of it, the best of each compared.
+depth. Two learning rates for each optimizer, setting 1's and a quarter of it, the best
+of each compared. A step whose gradient overflows is left out.
 
 At SCALE=cpu it took 6 minutes on one shared AMD EPYC core. P5-E9: no verdict.
 """
@@ -13,12 +13,15 @@ import ml_collections
 
 from configs.linear_attention import settings
 
-RATES = (0.00125, 0.005, 0.02)
+RATES = (0.005, 0.02)
 
 
 def get_config() -> ml_collections.ConfigDict:
     config = settings.get_config()
     config.title = "The number of layers"
+    # The network is a polynomial of degree 3^layers in a prompt: some overflow.
+    config.optimizer.skip_not_finite = True
+    config.measure.cost = 1
     return config
 
 

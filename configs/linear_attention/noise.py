@@ -51,7 +51,7 @@ def get_grid() -> list[settings.Fields]:
 
 _LITTLE = {n: v for n, v in settings.LITTLE.items() if n.startswith("task.num_t")}
 SCALES = {
-    "cpu": {"num_batches": 5000},
+    "cpu": {},
     "ci": {**_LITTLE, "batch_size": 16, "num_batches": 200},
 }
 # The deep one takes as long as thirty of the others.

@@ -42,4 +42,4 @@ SCALES: dict = {
     "cpu": {"seeds": 2, "steps": 800},
     "ci": settings.LITTLE,
 }
-GRIDS = {"cpu": _grid(*RATES[1:3]), "ci": _grid(0.01)}
+GRIDS = {"ci": _grid(0.01)}

@@ -30,6 +30,5 @@ def get_grid() -> settings.Fields:
 
 SCALES: dict = {"cpu": {"seeds": 2, "steps": 1000}, "ci": settings.LITTLE}
 GRIDS = {
-    "cpu": {**get_grid(), "optimizer.learning_rate": (0.005, 0.02)},
     "ci": {"task.model": ("linear_transformer", "softmax_transformer")},
 }

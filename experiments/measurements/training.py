@@ -91,14 +91,20 @@ def certificate(record: Record, setting: Setting) -> Metrics:
 
 
 def cost(record: Record, setting: Setting) -> Metrics:
-    """The tracker's products and refreshes so far, the warm-up's included."""
-    del setting
+    """The tracker's products and refreshes so far, the warm-up's included.
+
+    With optimizer.skip_not_finite also the steps that were left out.
+    """
     tracker = record.tracker
-    return {
+    metrics = {
         "cost/matvecs": tracker.total_matvecs,
         "cost/refreshes": tracker.refreshes,
         "cost/failed_refreshes": tracker.failed_refreshes,
     }
+    if setting.config.optimizer.skip_not_finite:
+        (skipping,) = optimizers.states_of(optax.ApplyIfFiniteState, tracker)
+        metrics["cost/skipped_steps"] = skipping.total_notfinite
+    return metrics
 
 
 def sharpness(record: Record, setting: Setting) -> Metrics:

@@ -139,6 +139,9 @@ def _edge_of_gradient_descent(momentum: float) -> float:
     return 2.0
 
 
+_ALWAYS = 2**31 - 2
+"""How many gradients in a row may be left out."""
+
 EDGES: Mapping[str, Callable[[float], float]] = {
     "sgd": _edge_of_gradient_descent,
     "gd": _edge_of_gradient_descent,
@@ -187,7 +190,9 @@ def base_optimizer(
         parts.append(optax.add_decayed_weights(config.weight_decay))
     parts.append(recipe.make(config, learning_rate(config, num_steps, rates)))
     tx = optax.chain(*parts)
-    return sam(tx, config.sam_rho) if config.sam_rho else tx
+    if config.sam_rho:
+        tx = sam(tx, config.sam_rho)
+    return optax.apply_if_finite(tx, _ALWAYS) if config.skip_not_finite else tx
 
 
 def sam(

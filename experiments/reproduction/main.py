@@ -43,7 +43,7 @@ PAPERS: Mapping[str, ModuleType] = {
     "trajectory_alignment": trajectory_alignment,
     "linear_attention": linear_attention,
 }
-"""Each has a TITLE and its EXPERIMENTS, in the order of the report."""
+"""Each has a TITLE, an INTRODUCTION, and its EXPERIMENTS in the report's order."""
 
 CONFIGS = Path("configs")
 
@@ -78,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             failed |= "failed" in entry.status
             entries.append(entry)
             if to_run:  # there is something new to look at before all have ended
-                reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
-        path = reports.write(PAPERS[paper].TITLE, arguments.scale, folder, entries)
+                reports.write(PAPERS[paper], arguments.scale, folder, entries)
+        path = reports.write(PAPERS[paper], arguments.scale, folder, entries)
         if arguments.results:
             reports.write_results(
-                PAPERS[paper].TITLE,
+                PAPERS[paper],
                 arguments.scale,
                 Path(arguments.results),
                 paper,

@@ -33,9 +33,9 @@ def to_markdown(page: Page, figures: Mapping[str, str]) -> str:
         *(_text(part) for part in page.introduction.split("\n\n") if part.strip()),
         f"Scale: **{_text(page.scale)}**. "
         f"{words.count([word for _, _, word in claims])} Numbers are mean ± standard "
-        "deviation over the seeds.",
+        "deviation over the seeds; one alone is of one seed, or of all together.",
         _table(
-            ["id", "the paper's claim", "there", "verdict", "time", "hardware"],
+            ["id", "claim", "source", "verdict", "time", "hardware"],
             (
                 [
                     f"[{_text(claim.id)}](#{entry.experiment.name})",
@@ -81,8 +81,8 @@ def _section(entry: Entry, scale: str, figures: Mapping[str, str]) -> list[str]:
         for criterion in criteria
     )
     changes = (
-        [_code(cell) for cell in (name, str(paper), str(ours))]
-        for name, (paper, ours) in entry.changes.items()
+        [_code(cell) for cell in (name, str(full), str(ours))]
+        for name, (full, ours) in entry.changes.items()
     )
     link = figures.get(experiment.name)
     return [
@@ -91,7 +91,12 @@ def _section(entry: Entry, scale: str, figures: Mapping[str, str]) -> list[str]:
         "\n".join(claims),
         _table(["claim", "criterion", "here", "holds", "note"], rows),
         f"![{_text(experiment.title)}]({link})" if link else "",
-        _table([f"changed at the scale {_text(scale)}", "paper", "here"], changes),
+        "\n".join(
+            f"- {_text(panel.title)}: {_text(panel.caption)}"
+            for panel in entry.plots
+            if link and panel.caption
+        ),
+        _table([f"changed at the scale {_text(scale)}", "full scale", "here"], changes),
         _text(words.run(entry.status, entry.seconds, entry.hardware)),
         f"```\n{entry.command.strip()}\n```",
     ]

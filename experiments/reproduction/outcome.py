@@ -13,7 +13,7 @@ class Entry(NamedTuple):
     """An experiment as it was run.
 
     experiment: what it is. criteria, plots: what its judge and its plots gave.
-    changes: the config fields that the scale changed: (the paper's value, ours).
+    changes: the config fields that the scale changed: (the full scale's value, ours).
     command: to run it again. config: its fields by dotted names. status: in words, such
     as "finished". seconds: in all; None where unknown. hardware: in words.
     files: the figures for print (`static.write_static`).

@@ -103,7 +103,7 @@ def _verdict_table(page: Page) -> str:
         ]
         for entry, claim, word in outcome.claims(page)
     ]
-    return form.table(["id", "verdict", "the paper's claim", "where"], rows)
+    return form.table(["id", "verdict", "claim", "source"], rows)
 
 
 def _wide(text: str) -> str:
@@ -230,9 +230,9 @@ def _relative(file: Path, folder: Path) -> str:
 
 def _changes(entry: Entry) -> str:
     if not entry.changes:
-        return "<p>Nothing: these are the paper's settings.</p>"
+        return "<p>Nothing: this is the full scale.</p>"
     rows = [
-        [f"<code>{escape(cell)}</code>" for cell in (name, str(paper), str(ours))]
-        for name, (paper, ours) in entry.changes.items()
+        [f"<code>{escape(cell)}</code>" for cell in (name, str(full), str(ours))]
+        for name, (full, ours) in entry.changes.items()
     ]
-    return form.table(["field", "paper", "here"], rows)
+    return form.table(["field", "full scale", "here"], rows)

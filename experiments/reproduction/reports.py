@@ -4,6 +4,7 @@ import statistics
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from experiments import json_values
@@ -27,9 +28,12 @@ _INTRODUCTION = (
     "records: reproduced, if all criteria of a claim hold; partly, if some do; not "
     "reproduced, if none does. A number that could not be measured gives no verdict."
     "\n\n"
-    "A scale smaller than the paper's changes what each experiment lists; criteria "
+    "The settings of the full scale are the paper's where it gives them, and else this "
+    "project's. A smaller scale changes what each experiment lists; criteria "
     "stay the same, so that a horizon that is too short shows as one that fails."
 )
+
+_FEW_RUNS = 8
 
 
 def judge(
@@ -78,7 +82,7 @@ def _entry(
     ]
     changes = dict(design.changes)
     if design.left_out:
-        changes["runs left out"] = (", ".join(design.left_out), "")
+        changes["runs left out"] = (_listed(design.left_out), "")
     return Entry(
         experiment=experiment,
         criteria=criteria,
@@ -90,6 +94,12 @@ def _entry(
         seconds=sum(seconds) if seconds else None,
         hardware="; ".join(_distinct(_hardware(run) for run in runs.values())),
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _FEW_RUNS:
+        return ", ".join(names)
+    return f"{len(names)}, see the config"
 
 
 def _hardware(run: Run) -> str:
@@ -120,13 +130,15 @@ def _statuses(runs: Runs, errors: Mapping[str, str]) -> str:
     )
 
 
-def write(title: str, scale: str, folder: Path, entries: Sequence[Entry]) -> Path:
+def write(
+    paper: ModuleType, scale: str, folder: Path, entries: Sequence[Entry]
+) -> Path:
     """Write report.html, figures/ and verdicts.json into a folder; return the page."""
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     drawn = [entry._replace(files=_static(entry, figures)) for entry in entries]
     json_values.write_file(folder / "verdicts.json", {"claims": verdicts(entries)})
-    return page.write_page(folder / "report.html", _page(title, scale, drawn))
+    return page.write_page(folder / "report.html", _page(paper, scale, drawn))
 
 
 def _static(entry: Entry, folder: Path, prefix: str = "") -> list[Path]:
@@ -137,30 +149,30 @@ def _static(entry: Entry, folder: Path, prefix: str = "") -> list[Path]:
 
 
 def write_results(
-    title: str, scale: str, folder: Path, paper: str, entries: Sequence[Entry]
+    paper: ModuleType, scale: str, folder: Path, name: str, entries: Sequence[Entry]
 ) -> Path:
-    """Write PAPER.md and its figures into a folder that is kept in git."""
+    """Write NAME.md and its figures into a folder that is kept in git."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = {}
     for entry in entries:
-        name = entry.experiment.name
-        for file in _static(entry, folder / "figures", f"{paper}_"):
+        for file in _static(entry, folder / "figures", f"{name}_"):
             if file.suffix == ".png":
-                figures[name] = f"figures/{file.name}"
+                figures[entry.experiment.name] = f"figures/{file.name}"
             else:
                 file.unlink()
-    path = folder / f"{paper}.md"
-    text = markdown.to_markdown(_page(title, scale, entries), figures)
+    path = folder / f"{name}.md"
+    text = markdown.to_markdown(_page(paper, scale, entries), figures)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _page(title: str, scale: str, entries: Sequence[Entry]) -> Page:
+def _page(paper: ModuleType, scale: str, entries: Sequence[Entry]) -> Page:
     provenance = {
         "hardware": "; ".join(_distinct(e.hardware for e in entries if e.hardware)),
         "code": _code(),
     }
-    return Page(title, _INTRODUCTION, scale, provenance, entries)
+    introduction = f"{paper.INTRODUCTION}\n\n{_INTRODUCTION}"
+    return Page(paper.TITLE, introduction, scale, provenance, entries)
 
 
 def _code() -> str:

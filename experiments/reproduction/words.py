@@ -31,15 +31,20 @@ def verdict_on(claim: Claim, criteria: Iterable[Criterion]) -> str:
 
 
 def value(criterion: Criterion) -> str:
-    """Return mean ± standard deviation (n - 1) and the number of seeds, or a dash."""
+    """Return mean ± standard deviation (n - 1) and the number of seeds, or a dash.
+
+    One number alone may be of one seed or of all of them. Infinite ones are counted.
+    """
     seeds = len(criterion.values)
     if not seeds:
         return "–"
     mean = number(float(np.mean(criterion.values)), "{:.4g}")
     if seeds == 1:
-        return f"{mean} (1 seed)"
-    with np.errstate(invalid="ignore"):  # of infinite values
-        deviation = float(np.std(criterion.values, ddof=1))
+        return mean
+    infinite = int(np.sum(~np.isfinite(criterion.values)))
+    if infinite:
+        return f"{mean} ({infinite} of {seeds} seeds)"
+    deviation = float(np.std(criterion.values, ddof=1))
     return f"{mean} ± {number(deviation, '{:.2g}')} ({seeds} seeds)"
 
 

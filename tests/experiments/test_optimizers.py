@@ -101,6 +101,17 @@ CASES = [
 ]
 
 
+def test_gradients_that_are_not_finite_are_left_out():
+    config = settings(name="adam", clip_norm=1.0)
+    bad = jax.tree.map(lambda g: g.at[1].set(jnp.inf), as_float32(GRADIENTS))
+    kept = jax.tree.map(lambda g: g[::2], as_float32(GRADIENTS))
+    expected = updates_of(config, as_float32(PARAMS), kept)
+    config.skip_not_finite = True
+    found = updates_of(config, as_float32(PARAMS), bad)
+    np.testing.assert_array_equal(rows(found)[1], 0)
+    np.testing.assert_allclose(rows(found)[::2], rows(expected), rtol=1e-6)
+
+
 @pytest.mark.parametrize("fields", CASES, ids=lambda fields: "-".join(map(str, fields)))
 def test_the_first_three_updates(fields):
     config = settings(**fields)

@@ -71,6 +71,18 @@ def test_another_configuration_is_refused_untouched(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_a_run_from_before_an_option_resumes_with_its_default(tmp_path):
+    records.open_workdir(tmp_path, CONFIG, [])
+
+    def with_option(value):
+        optimizer = {**CONFIG["optimizer"], "skip_not_finite": value}
+        return {**CONFIG, "optimizer": optimizer}
+
+    assert records.open_workdir(tmp_path, with_option(False), []).resumed
+    with pytest.raises(records.ForeignWorkdirError, match="skip_not_finite: false th"):
+        records.open_workdir(tmp_path, with_option(True), [])
+
+
 def test_at_most_five_differences_are_named(tmp_path):
     records.open_workdir(tmp_path, {f"field{i}": 0 for i in range(8)}, [])
     with pytest.raises(records.ForeignWorkdirError) as error:

@@ -31,12 +31,12 @@ def criterion(holds, values=(1.0,), **fields):
     ("values", "expected"),
     [
         ((), "–"),
-        ((0.5,), "0.5 (1 seed)"),
+        ((0.5,), "0.5"),
         # Mean 2, deviation sqrt((1 + 0 + 1) / 2).
         ((1.0, 2.0, 3.0), "2 ± 1 (3 seeds)"),
         ((0.97, 0.98), "0.975 ± 0.0071 (2 seeds)"),
-        ((math.nan, 1.0), "not a number ± not a number (2 seeds)"),
-        ((math.inf, 1.0), "infinite ± not a number (2 seeds)"),
+        ((math.nan, 1.0), "not a number (1 of 2 seeds)"),
+        ((math.inf, 1.0), "infinite (1 of 2 seeds)"),
     ],
 )
 def test_values_are_mean_and_deviation(values, expected):
@@ -53,7 +53,7 @@ def test_values_are_mean_and_deviation(values, expected):
             "partly",
             "1 of 2 criteria not met: the ",
         ),
-        ([criterion(False)], "not reproduced", "the bound, but here 1 (1 seed)."),
+        ([criterion(False)], "not reproduced", "the bound, but here 1."),
         ([criterion(None)], "reported", "no bound"),
         (
             [criterion(True), criterion(None, (), note="It diverged.")],
@@ -137,11 +137,11 @@ def test_the_page_says_at_once_what_was_not_reproduced(read):
 def test_the_page_has_numbers_changes_and_the_way_to_run_it(read):
     for text in (
         "1.06 ± 0.01 (3 seeds) yes",
-        "9100 (1 seed) no",
+        "9100 no",
         "– not measured the run diverged",
         "12 ± 1.4 (2 seeds) no bound",
-        "field paper here steps 20000 2000 task.model mlp <cnn>",
-        "Nothing: these are the paper's settings.",
+        "field full scale here steps 20000 2000 task.model mlp <cnn>",
+        "Nothing: this is the full scale.",
         "--config=configs/loss.py --workdir=<x>",
         "Status: finished in 1 h 12 min, on 2 CPU cores.",
         "Status: diverged, on 2 CPU cores.",

@@ -222,6 +222,20 @@ def test_divergence_ends_the_run_and_names_the_step(tmp_path):
     assert report.write_report(tmp_path).exists()
 
 
+def test_steps_that_are_not_finite_can_be_left_out(tmp_path):
+    config = short_config()
+    config.optimizer.learning_rate = 1e8
+    config.optimizer.skip_not_finite = True
+    config.subspace.refresh_every = 10**9
+    status = train.run(config, tmp_path)
+    assert status["status"] == "finished"
+    skipped = [line["cost/skipped_steps"] for line in lines_of(tmp_path, "warmup")]
+    # Once too far away, no step is finite.
+    assert 0 < skipped[0] < skipped[-1]
+    assert skipped[-1] - skipped[-2] == config.log_every
+    assert report.write_report(tmp_path).exists()
+
+
 def test_params_that_are_not_finite_after_the_last_step_are_seen():
     """No next loss shows them."""
     config = short_config()

@@ -17,6 +17,15 @@ from experiments.reproduction.tiny_subspaces import (
 
 TITLE = "Does SGD really happen in tiny subspaces?"
 
+INTRODUCTION = (
+    "E_k is the span of the eigenvectors of the k largest eigenvalues of the training "
+    "loss' Hessian, the dominant space, and what is orthogonal to it the bulk; χ_k is "
+    "the norm of a gradient's part in E_k over that of the gradient. Dom-SGD keeps the "
+    "part of each update that is in E_k, Bulk-SGD the rest. Both go on from SGD's own "
+    "run, at the switch; L_sw is the full training loss there and L_end that at the "
+    "end."
+)
+
 EXPERIMENTS: tuple[Experiment, ...] = (
     *figure_1.EXPERIMENTS,
     *causes.EXPERIMENTS,
