@@ -254,7 +254,7 @@ def _plots_sweep(runs: Runs) -> list[Panel]:
             "|P_S u_i|², mean of i ≤ k",
             [
                 Curve("T = 0", list(overlaps), list(overlaps.values()), points=True),
-                Curve("T = 0, theory for d → ∞", fine, expected, "plain"),
+                Curve("T = 0, theory for d → ∞", fine.tolist(), expected, "plain"),
             ],
             transition,
             log_x=True,
