@@ -37,7 +37,6 @@ SCALES = {
         "task.num_train": 1000,
         "task.hidden_sizes": (64, 64),
         "steps": 4000,
-        "blocks.splits": ("train",),
     },
     "ci": {**small.MLP, "log_every": 20, "examples_at_once": 0},
 }

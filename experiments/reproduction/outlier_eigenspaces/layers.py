@@ -1,6 +1,7 @@
 """Layers of real networks: their own outliers, and projections on their own spaces."""
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,29 +16,44 @@ from experiments.reproduction.outlier_eigenspaces.lines import (
 )
 from experiments.reproduction.plots import Panel, Plot
 
-_ALIGNMENT = re.compile(r"blocks/(.+)_(hessian|second_moment)_train_alignment$")
+_ALIGNMENT = re.compile(r"blocks/(.+)_(hessian|second_moment)_(train|test)_alignment$")
+_SETS = {"train": "training set", "test": "test set"}
 
 
-def _layers_of(run: Run) -> list[tuple[str, str]]:
-    """Return the layers and matrices that a run looked at."""
+class _Block(NamedTuple):
+    """A layer's block of a matrix, on a set of examples."""
+
+    layer: str
+    matrix: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}, {MATRICES[self.matrix]}, {_SETS[self.split]}"
+
+    def metric(self, key: str) -> str:
+        return f"blocks/{self.layer}_{self.matrix}_{self.split}_{key}"
+
+
+def _blocks_of(run: Run) -> list[_Block]:
+    """Return the blocks that a run looked at."""
     names = dict.fromkeys(name for line in run.lines for name in line)
-    found = map(_ALIGNMENT.match, names)
-    return [(match[1], match[2]) for match in found if match]
+    return [_Block(*match.groups()) for match in map(_ALIGNMENT.match, names) if match]
 
 
-def _of_spectrum(claim: Claim, run: Run, layer: str, matrix: str) -> list[Criterion]:
+def _of_spectrum(claim: Claim, run: Run, block: _Block) -> list[Criterion]:
     """Return a layer's outliers at the end, and how well they are known."""
-    prefix, k = f"blocks/{layer}_{matrix}_train", run.config["subspace"]["k"]
-    name = f"{layer}, {MATRICES[matrix]}"
-    values = last(run, f"{prefix}_eigenvalues")
-    counts = count_outliers(values)
-    residual = float(np.max(last(run, f"{prefix}_residual")))
-    text = f"{name}: outliers by gaps among {values.shape[-1]} eigenvalues"
-    found = [Criterion(claim.id, text, tuple(map(float, counts)), None)]
+    k = run.config["subspace"]["k"]
+    values = last(run, block.metric("eigenvalues"))
+    counts, num = count_outliers(values), values.shape[-1]
+    residual = float(np.max(last(run, block.metric("residual"))))
+    text = f"{block}: outliers by gaps among {num} eigenvalues"
+    unseen = int(np.sum(counts == num - 1))
+    note = f"no edge among them in {unseen} of {len(counts)} seeds" if unseen else ""
+    found = [Criterion(claim.id, text, tuple(map(float, counts)), None, note)]
     if values.shape[-1] > k:
         gaps = values[:, k - 1] / values[:, k]
         note = f"largest residual over λ_1: {residual:.1g}"
-        text = f"{name}: λ_{k} / λ_{k + 1} at the end"
+        text = f"{block}: λ_{k} / λ_{k + 1} at the end"
         found.append(Criterion(claim.id, text, tuple(gaps), None, note))
     return found
 
@@ -57,20 +73,22 @@ def _experiment(name: str, network: str, suffix: str) -> Experiment:
     def judge(runs: Runs) -> list[Criterion]:
         run = runs[ONLY_POINT]
         criteria = []
-        for layer, matrix in _layers_of(run):
-            prefix = f"blocks/{layer}_{matrix}_train_alignment"
+        blocks = _blocks_of(run)
+        for block in blocks:
             for claim, key, of in (
-                (gradient, f"{prefix}_gradient", "gradient"),
-                (params, prefix, "parameters"),
+                (gradient, "alignment_gradient", "gradient"),
+                (params, "alignment", "parameters"),
             ):
-                text = f"{layer}, {MATRICES[matrix]}: alignment of the {of} at the end"
-                criteria.append(at_least(claim.id, text, last(run, key), 0.8))
-            criteria += _of_spectrum(gradient, run, layer, matrix)
-        for layer in dict.fromkeys(layer for layer, _ in _layers_of(run)):
-            if any(f"blocks/{layer}_train_overlap" in line for line in run.lines):
-                values = last(run, f"blocks/{layer}_train_overlap")
-                text = f"{layer}: overlap of H's and Γ's outlier spaces at the end"
-                criteria.append(Criterion(gradient.id, text, tuple(values), None))
+                text = f"{block}: alignment of the {of} at the end"
+                values = last(run, block.metric(key))
+                criteria.append(at_least(claim.id, text, values, 0.8))
+            criteria += _of_spectrum(gradient, run, block)
+        for layer, split in dict.fromkeys((one.layer, one.split) for one in blocks):
+            name = f"blocks/{layer}_{split}_overlap"
+            if any(name in line for line in run.lines):
+                text = f"{layer}, {_SETS[split]}: overlap of E_k(H) and E_k(Γ), the end"
+                values = tuple(last(run, name))
+                criteria.append(Criterion(gradient.id, text, values, None))
         return criteria
 
     def plots(runs: Runs) -> list[Panel]:
@@ -78,14 +96,15 @@ def _experiment(name: str, network: str, suffix: str) -> Experiment:
         found: list[Panel] = []
         for key, of in (("alignment_gradient", "gradient"), ("alignment", "params")):
             curves = [
-                curve._replace(name=f"{layer}, {MATRICES[matrix]}", role="")
-                for layer, matrix in _layers_of(run)
-                for curve in metric_curves(run, f"blocks/{layer}_{matrix}_train_{key}")
+                curve._replace(name=f"{block.layer}, {MATRICES[block.matrix]}", role="")
+                for block in _blocks_of(run)
+                if block.split == "train"
+                for curve in metric_curves(run, block.metric(key))
                 if curve.role == "plain"
             ]
             found.append(
                 Plot(
-                    f"Alignment of the {of}",
+                    f"Alignment of the {of}, training set",
                     "step",
                     f"align(b, E_{run.config['subspace']['k']})",
                     curves,

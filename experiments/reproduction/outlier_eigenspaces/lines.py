@@ -56,11 +56,13 @@ GAP = 1.05
 def count_outliers(eigenvalues: Any) -> Any:
     """Return how many of the leading eigenvalues, [..., m], are outliers: [...].
 
-    Those up to the last gap, lambda_i >= 1.05 lambda_{i+1}; at a bulk's edge neighbours
-    are closer, in d = 500 by a few percent. At most m - 1 can be seen.
+    Those up to the last gap, 0 < lambda_i >= 1.05 lambda_{i+1}; at a bulk's edge
+    neighbours are closer, in d = 500 by a few percent. At most m - 1 can be seen: so
+    many say that there is no edge among them.
     """
     values = np.asarray(eigenvalues, float)
-    wide = values[..., :-1] >= GAP * values[..., 1:]
+    leading = values[..., :-1]
+    wide = (leading > 0) & (leading >= GAP * values[..., 1:])
     ordinals = np.arange(1, values.shape[-1])
     return np.max(np.where(wide, ordinals, 0), axis=-1)
 

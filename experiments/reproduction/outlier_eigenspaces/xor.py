@@ -24,7 +24,7 @@ _TIME = "T = steps / d"
 HIDDEN = Claim(
     "P3-E5",
     "Theorem 4.1; criterion ours",
-    "Each neuron comes to lie in the rank-two outlier space of its block.",
+    "A neuron that lasts comes to lie in the rank-two outlier space of its block.",
 )
 OUTPUT = Claim(
     "P3-E6",
@@ -56,6 +56,9 @@ def _judge_layers(runs: Runs) -> list[Criterion]:
             f"{_LARGEST} neurons of the largest |W_i|"
         )
         criteria.append(at_least(HIDDEN.id, text, values, 0.98))
+        shares = (aligned >= 0.98).mean(axis=1)
+        text = f"λ = {ratio:g}, T = {_HIDDEN_AT}: share of all neurons at 0.98 or more"
+        criteria.append(Criterion(HIDDEN.id, text, tuple(shares), None))
         values = at_time(run, _output("alignment"), _OUTPUT_AT)
         text = f"λ = {ratio:g}, T = {_OUTPUT_AT}: align(v, E_4)"
         criteria.append(at_least(OUTPUT.id, text, values, 0.99))
@@ -133,6 +136,11 @@ LAW = Claim(
     "Theorem 4.2 and Ben Arous et al. 2022",
     "Four neurons find the optimal classifier in 3/32 of the runs.",
 )
+WHOLE = Claim(
+    "P3-E7 law",
+    "derived from Ben Arous et al. 2022",
+    "Each neuron goes to one of the four clusters with equal chance.",
+)
 COUNT = Claim(
     "P3-E7 spectrum",
     "Theorem 4.2; criterion ours",
@@ -177,11 +185,12 @@ def _judge_law(runs: Runs) -> list[Criterion]:
             lambda mean: abs(mean - law[4]) <= 3 * error,
             note,
         ),
+        _whole_law(served, law),
         *(
             Criterion(
-                LAW.id,
+                WHOLE.id,
                 f"share of runs with {n} served; theory {law[n]:.3f}",
-                tuple((served == n).astype(float)),
+                (float((served == n).mean()),),
                 None,
             )
             for n in range(5)
@@ -193,6 +202,25 @@ def _judge_law(runs: Runs) -> list[Criterion]:
             0.95,
         ),
     ]
+
+
+_UNLIKELY = 0.0027
+"""The chance of a normal variable to be 3 standard deviations off."""
+
+
+def _whole_law(served: np.ndarray, law: list[float]) -> Criterion:
+    """Hold the counts of clusters served to the law, by Pearson's test."""
+    counts = np.array([(served == n).sum() for n in range(5)])
+    possible = np.array(law) > 0
+    text = f"p value of the counts of clusters served, χ² ≥ {_UNLIKELY:g}"
+    if counts[~possible].any():
+        return Criterion(WHOLE.id, text, (0.0,), False, "theory excludes some")
+    expected = np.array(law)[possible] * len(served)
+    found = stats.chisquare(counts[possible], expected)
+    note = f"χ² = {found.statistic:.3g} of {possible.sum() - 1} degrees of freedom"
+    return Criterion(
+        WHOLE.id, text, (float(found.pvalue),), bool(found.pvalue >= _UNLIKELY), note
+    )
 
 
 def _plots_law(runs: Runs) -> list[Panel]:
@@ -234,7 +262,8 @@ def _plots_law(runs: Runs) -> list[Panel]:
                 Level("counted from here", _FRACTION * theory.output_eigenvalue(ridge)),
             ],
             log_y=True,
-            caption="Each run is a column of points, beside those that serve as many.",
+            caption="Each run is a column of points, beside those that serve as many; what "
+            "is below 1e-6 is drawn there.",
         ),
     ]
 
@@ -287,7 +316,7 @@ EXPERIMENTS = (
         "xor", "Two layers on XOR", (HIDDEN, OUTPUT), _judge_layers, _plots_layers
     ),
     Experiment(
-        "success", "How often it succeeds", (LAW, COUNT), _judge_law, _plots_law
+        "success", "How often it succeeds", (LAW, WHOLE, COUNT), _judge_law, _plots_law
     ),
     Experiment(
         "two_layer_mixture",
