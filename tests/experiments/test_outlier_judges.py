@@ -128,12 +128,13 @@ def test_the_rate_is_that_above_the_threshold():
 
 def test_the_sweep_draws_the_transition():
     runs = {str(snr): classes(snr, 1 - 0.5 / snr) for snr in (1.0, 10.0, 100.0)}
-    missing, overlaps = EXPERIMENTS["snr_sweep"].plots(runs)
+    overlaps, missing = EXPERIMENTS["snr_sweep"].plots(runs)
     for panel in (missing, overlaps):
         (level,) = panel.levels
         assert level.vertical
         assert level.at == pytest.approx(K * np.sqrt(DIMENSION / 10_000))
     measured, expected = overlaps.curves
+    assert len(missing.curves) == 2
     assert list(measured.x) == [1.0, 10.0, 100.0]
     below = np.asarray(expected.x) <= level.at
     assert not np.any(np.asarray(expected.y)[below])
@@ -241,8 +242,16 @@ def test_the_law_of_success():
 
     assert found(served, served) == {
         "P3-E7": REPRODUCED,
+        "P3-E7 law": REPRODUCED,
         "P3-E7 spectrum": REPRODUCED,
     }
+    # As often optimal, and the others not as the law has it.
+    other = np.where(served == 2, 3, served)
+    of_other = found(other, other)
+    assert of_other["P3-E7"] == REPRODUCED
+    assert of_other["P3-E7 law"] == NOT_REPRODUCED
+    none = np.where(np.arange(num) == 0, 0, served)
+    assert found(none, none)["P3-E7 law"] == NOT_REPRODUCED
     often = np.where(np.arange(num) % 5 == 0, 4, served)
     assert found(often, often)["P3-E7"] == NOT_REPRODUCED
     off = np.where(np.arange(num) % 10 == 0, served - 1, served)
@@ -258,20 +267,20 @@ def _four(run):
 def test_layers_of_networks():
     experiment = EXPERIMENTS["layers"]
 
-    def found(gradient, params):
+    def found(gradient, params, split="train"):
         def metrics(step):
             del step
             line = {"loss/full": 1.0}
             for layer in ("layers.0", "layers.1"):
                 for matrix in ("hessian", "second_moment"):
-                    prefix = f"blocks/{layer}_{matrix}_train"
+                    prefix = f"blocks/{layer}_{matrix}_{split}"
                     line |= {
                         f"{prefix}_alignment_gradient": gradient,
                         f"{prefix}_alignment": params,
                         f"{prefix}_eigenvalues": [3.0, 1.0, 0.99],
                         f"{prefix}_residual": 1e-3,
                     }
-                line[f"blocks/{layer}_train_overlap"] = 0.9
+                line[f"blocks/{layer}_{split}_overlap"] = 0.9
             return line
 
         return verdicts_of(experiment, {"run": run_of(metrics)})
@@ -282,6 +291,15 @@ def test_layers_of_networks():
     }
     assert found(0.9, 0.1)["P3 layers, parameters"] == NOT_REPRODUCED
     assert found(0.7, 0.1)["P3 layers"] == NOT_REPRODUCED
+    assert found(0.7, 0.9, "test")["P3 layers"] == NOT_REPRODUCED
+
+
+def test_outliers_end_at_the_last_gap():
+    np.testing.assert_array_equal(
+        lines.count_outliers([[3.0, 1.0, 0.99], [3.0, 2.0, 1.0], [1.0, -1.0, -1.0]]),
+        [1, 2, 1],
+    )
+    assert lines.count_outliers([-1.0, -1.0, -2.0]) == 0
 
 
 def in_spaces(curvature, dom=1.0, bulk=0.52):

@@ -1,5 +1,10 @@
 """Logistic regression on a Gaussian mixture: P3-E1 to E4, E8 and E9."""
 
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from experiments import mixture_theory as theory
@@ -82,6 +87,11 @@ def _judge_alignment(runs: Runs) -> list[Criterion]:
         overlap = last(run, "blocks/classes_test_overlap").mean(axis=1)
         text = f"λ = {ratio:g}: overlap of E_k(H) and E_k(Γ)"
         criteria.append(Criterion(ALIGNS.id, text, tuple(overlap), None))
+        # What E_k adds to its first vector: Gamma has one outlier, not k.
+        for matrix, name in MATRICES.items():
+            values = last(run, _classes(matrix, "test", "alignment_first")).mean(axis=1)
+            text = f"{name}, λ = {ratio:g}: |cos(x^c, u_1)|"
+            criteria.append(Criterion(ALIGNS.id, text, tuple(values), None))
     run = of_ratios[max(of_ratios)]
     k = run.config["task"]["num_components"]
     expected = theory.alignment_with_first(k)
@@ -140,9 +150,9 @@ def _spectrum(run: Run, title: str) -> Plot:
         ((_, y), *_) = over_time(run, name, lambda value, i=i: value[0][i])
         curves.append(Curve(f"λ_{k + 1} and below", x, y, "tail"))
     outlier = _at_zero(run)
-    levels = [Level("bulk edge at T = 0, theory", outlier.edge)]
+    levels = [Level("bulk edge at x = 0, theory", outlier.edge)]
     if outlier.visible:
-        levels.append(Level("outliers at T = 0, theory", outlier.eigenvalue))
+        levels.append(Level("outliers at x = 0, theory", outlier.eigenvalue))
     return Plot(
         title, "T = steps / d", "eigenvalues of H_cc", curves, levels, log_y=True
     )
@@ -181,6 +191,13 @@ def _judge_emergence(runs: Runs) -> list[Criterion]:
         # Of all classes: at x = 0 they have one and the same block.
         spectra = first(run, name)
         gaps = (spectra[..., k - 1] / spectra[..., k]).mean(axis=1)
+        above = (spectra > GAP * predicted.edge).sum(axis=-1).mean(axis=1)
+        number = k if predicted.visible else 0
+        text = (
+            f"λ = {ratio:g}, T = 0: outliers above {GAP:g} of theory's edge, {number}"
+        )
+        at_edge = functools.partial(operator.eq, number)
+        criteria.append(held_to(EMERGE.id, text, list(above), at_edge))
         if predicted.visible:
             outliers = spectra[..., :k].mean(axis=(1, 2)) / predicted.eigenvalue
             text = f"λ = {ratio:g}, T = 0: mean outlier over theory's, 1 ± 0.05"
@@ -209,57 +226,67 @@ def _judge_sweep(runs: Runs) -> list[Criterion]:
     # A slope a seed.
     logs = np.log(np.array([missing[ratio] for ratio in above]))
     slopes = np.polyfit(np.log(above), logs, 1)[0] if len(above) > 1 else ()
-    text = "slope of log(1 − align) over log λ, above the threshold, in [−1.5, −0.5]"
+    text = "slope of log(1 − align) over log λ above k √(d/M), in [−1.5, −0.5]"
     criteria.append(held_to(RATE.id, text, slopes, lambda m: -1.5 <= m <= -0.5))
     for ratio, values in missing.items():
-        text = f"λ = {ratio:g}: 1 − align(x^c, E_k(H))"
+        side = "above" if ratio in above else "below"
+        text = f"λ = {ratio:g}, {side}: 1 − align(x^c, E_k(H))"
         criteria.append(Criterion(RATE.id, text, tuple(values), None))
     return criteria
 
 
+_SNR = "signal-to-noise ratio λ"
+
+
 def _plots_sweep(runs: Runs) -> list[Panel]:
     of_ratios = by_snr(runs)
-    ends, overlaps = {}, {}
-    for ratio, run in of_ratios.items():
-        k = run.config["task"]["num_components"]
-        ends[ratio] = 1 - last(run, _classes("hessian", "test", "alignment")).mean()
-        overlaps[ratio] = first(run, _classes("hessian", "test", "in_span"))[
-            ..., :k
-        ].mean()
-    any_run = next(iter(of_ratios.values()))
+    ratios, any_run = list(of_ratios), next(iter(of_ratios.values()))
     k = any_run.config["task"]["num_components"]
     transition = [
-        Level(
-            "spectral transition at T = 0, k √(d/M)", _threshold(any_run), vertical=True
-        )
+        Level("k √(d/M), transition at x = 0", _threshold(any_run), vertical=True)
     ]
-    fine = np.geomspace(min(overlaps), max(overlaps), 200)
+
+    def curve(name: str, values: Callable[[Run], Any]) -> Curve:
+        of_seeds = [values(run) for run in of_ratios.values()]
+        means = [float(value.mean()) for value in of_seeds]
+        errors = [float(np.std(value) / len(value) ** 0.5) for value in of_seeds]
+        return Curve(name, ratios, means, points=True, errors=errors)
+
+    missing = curve(
+        "at the end",
+        lambda run: 1 - last(run, _classes("hessian", "test", "alignment")).mean(1),
+    )
+    inside = curve(
+        "x = 0",
+        lambda run: first(run, _classes("hessian", "test", "in_span"))[..., :k].mean(
+            (1, 2)
+        ),
+    )
+    fine = np.geomspace(ratios[0], ratios[-1], 200)
     expected = [
         theory.outlier_at_zero(k, ratio, _ratio(any_run)).squared_overlap
         for ratio in fine
     ]
+    guide = [missing.y[-1] * ratios[-1] / ratio for ratio in ratios]
     return [
         Plot(
+            "The outliers' eigenvectors",
+            _SNR,
+            "|P_S u_i|², mean of i ≤ k",
+            [inside, Curve("x = 0, theory, d → ∞", fine.tolist(), expected, "plain")],
+            transition,
+            log_x=True,
+            caption="S is the span of the class means. For large d eigenvectors hold "
+            "nothing of it below the transition.",
+        ),
+        Plot(
             "What is missing",
-            "signal-to-noise ratio λ",
+            _SNR,
             "1 − align(x^c, E_k(H))",
-            [Curve("at the end", list(ends), list(ends.values()), points=True)],
+            [missing, Curve("1/λ, as a guide", ratios, guide, "tail")],
             transition,
             log_x=True,
             log_y=True,
-        ),
-        Plot(
-            "The outliers' eigenvectors",
-            "signal-to-noise ratio λ",
-            "|P_S u_i|², mean of i ≤ k",
-            [
-                Curve("T = 0", list(overlaps), list(overlaps.values()), points=True),
-                Curve("T = 0, theory for d → ∞", fine.tolist(), expected, "plain"),
-            ],
-            transition,
-            log_x=True,
-            caption="S is the span of the class means. Where d/M is fixed and d large, "
-            "eigenvectors hold nothing of it below the transition.",
         ),
     ]
 
@@ -273,7 +300,7 @@ def _plots_emergence(runs: Runs) -> list[Panel]:
 MEANS = Claim(
     "P3-E3",
     "Sec. 3; criterion ours",
-    "The outliers' eigenvectors lie in the span of the class means.",
+    "The eigenvectors of H's outliers lie in the span of the class means.",
 )
 
 

@@ -262,8 +262,8 @@ def _plots_law(runs: Runs) -> list[Panel]:
                 Level("counted from here", _FRACTION * theory.output_eigenvalue(ridge)),
             ],
             log_y=True,
-            caption="Each run is a column of points, beside those that serve as many; what "
-            "is below 1e-6 is drawn there.",
+            caption="Each run is a column of points, beside those that serve as many. "
+            "What is below 1e-6 is drawn there.",
         ),
     ]
 
