@@ -93,18 +93,20 @@ def _experiment(name: str, network: str, suffix: str) -> Experiment:
 
     def plots(runs: Runs) -> list[Panel]:
         run = runs[ONLY_POINT]
+        blocks = _blocks_of(run)
+        drawn = blocks[0].split
         found: list[Panel] = []
         for key, of in (("alignment_gradient", "gradient"), ("alignment", "params")):
             curves = [
                 curve._replace(name=f"{block.layer}, {MATRICES[block.matrix]}", role="")
-                for block in _blocks_of(run)
-                if block.split == "train"
+                for block in blocks
+                if block.split == drawn
                 for curve in metric_curves(run, block.metric(key))
                 if curve.role == "plain"
             ]
             found.append(
                 Plot(
-                    f"Alignment of the {of}, training set",
+                    f"Alignment of the {of}, {_SETS[drawn]}",
                     "step",
                     f"align(b, E_{run.config['subspace']['k']})",
                     curves,
