@@ -77,6 +77,14 @@ def test_a_q_near_one_is_not_the_curve():
     assert found["P4-E4 one"] != REPRODUCED
 
 
+def test_a_q_below_one_without_oscillation_is_off_the_curve():
+    """There r is 1, and q within the bound of it."""
+    run = run_of(num_train=50)
+    lines = [{**line, "canonical/p": 1e-6, "canonical/q": 0.9} for line in run.lines]
+    found = verdicts_of(EXPERIMENTS["networks"], {"run": run._replace(lines=lines)})
+    assert found == {"P4-E4": PARTLY}
+
+
 @pytest.mark.parametrize(
     ("off", "verdict"), [(0.05, REPRODUCED), (0.3, NOT_REPRODUCED)]
 )

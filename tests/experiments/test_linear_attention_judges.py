@@ -245,14 +245,20 @@ def test_depths_and_a_deep_one():
 def test_spaces():
     def of(optimizer, losses, before=1.0):
         def line(loss):
-            return lambda _: {"loss/full": loss, "alignment/gradient": 0.9}
+            return lambda _: {
+                "loss/full": loss,
+                "alignment/gradient": 0.9,
+                "subspace/angle": 0.1,
+            }
 
         parts = [("warmup", range(0, 1000, 50), line(before))]
         parts += [
             (name, range(1000, 2001, 50), line(before * loss))
             for name, loss in losses.items()
         ]
-        return make_run(parts, 1000, optimizer={"name": optimizer})
+        subspace = {"k": 2, "refresh_every": 1}
+        optimizer = {"name": optimizer}
+        return make_run(parts, 1000, optimizer=optimizer, subspace=subspace)
 
     def found(before=1.0, **changes):
         sgd = {"plain": 0.5, "dom": 1.0, "bulk": 0.5}

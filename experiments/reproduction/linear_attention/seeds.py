@@ -1,5 +1,6 @@
 """Numbers of each seed of a run, and names of runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,27 @@ def end_losses(run: Run, branch: str = "plain") -> Any:
 
     Infinite of one that diverged.
     """
+    return _of_last_lines(run, branch, _LAST_LINES, np.mean)
+
+
+def median_losses(run: Run, num_lines: int = _LAST_LINES) -> Any:
+    """Return each seed's median loss of the last lines: without the spikes among them.
+
+    Infinite of one that diverged.
+    """
+    return _of_last_lines(run, "plain", num_lines, np.median)
+
+
+def _of_last_lines(
+    run: Run, branch: str, num: int, reduce: Callable[[Any], Any]
+) -> np.ndarray:
     outcomes = run.status["branches"][branch]
     outcomes = outcomes if isinstance(outcomes, list) else [outcomes]
     found = []
     for lines, outcome in zip(by_seed(run, branch), outcomes, strict=True):
-        losses = series(lines, "loss/full")[1][-_LAST_LINES:]
-        diverged = outcome["status"] != "finished"
-        found.append(np.inf if diverged else np.mean(losses))
+        loss = reduce(np.array(series(lines, "loss/full")[1][-num:], float))
+        ended = outcome["status"] == "finished" and np.isfinite(loss)
+        found.append(loss if ended else np.inf)
     return np.array(found, float)
 
 

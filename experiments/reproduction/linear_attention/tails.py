@@ -116,34 +116,57 @@ def _judge_noise(runs: Runs) -> list[Criterion]:
     return criteria
 
 
+_EACH_END = 100
+"""Points of a quantile plot's ends that are all drawn."""
+
+
+def _histogram(name: str, norms: np.ndarray) -> Curve:
+    """Return the density on bins that grow geometrically; a gap where one is empty."""
+    scaled = norms / np.median(norms)
+    edges = np.geomspace(scaled.min(), scaled.max(), 61)
+    density, _ = np.histogram(scaled, bins=edges, density=True)
+    density = np.where(density > 0, density, np.nan)
+    return Curve(name, np.sqrt(edges[1:] * edges[:-1]).tolist(), density.tolist())
+
+
+def _quantiles(name: str, norms: np.ndarray) -> Curve:
+    """Return the standardized norms against a normal variable's quantiles."""
+    (normal, ordered), _ = stats.probplot((norms - norms.mean()) / norms.std())
+    places = np.arange(len(norms))
+    ends = (places < _EACH_END) | (places >= len(norms) - _EACH_END)
+    some = np.isin(places, np.linspace(0, len(norms) - 1, 2 * _EACH_END).astype(int))
+    drawn = ends | some
+    return Curve(name, normal[drawn].tolist(), ordered[drawn].tolist(), points=True)
+
+
 def _plots_noise(runs: Runs) -> list[Panel]:
-    histograms, quantiles = [], []
-    for run in runs.values():
-        name, norms = _name(run), norms_of(run)
-        scaled = norms / np.median(norms)
-        density, edges = np.histogram(scaled, bins=100, density=True)
-        kept = density > 0
-        middles = (edges[1:] + edges[:-1]) / 2
-        histograms.append(Curve(name, middles[kept].tolist(), density[kept].tolist()))
-        (normal, ordered), _ = stats.probplot((norms - norms.mean()) / norms.std())
-        quantiles.append(Curve(name, normal.tolist(), ordered.tolist(), points=True))
+    norms = {_name(run): norms_of(run) for run in runs.values()}
+    # Setting 1 has three layers, and Gaussian covariates.
+    groups = {
+        "covariates": [n for n in norms if n.startswith("setting") or n == "sphere"],
+        "layers": [n for n in norms if n == "setting 1" or n.endswith("layers")],
+    }
     straight = [-4.0, 4.0]
-    quantiles.append(Curve("normal", straight, straight))
-    return [
-        Plot(
-            "Noise at the start",
-            "‖g_B − g‖ over its median",
-            "density",
-            histograms,
-            log_y=True,
-        ),
-        Plot(
-            "Quantiles",
-            "of a normal variable",
-            "of ‖g_B − g‖, standardized",
-            quantiles,
-        ),
-    ]
+    normal = Curve("normal", straight, straight, "plain")
+    plots: list[Panel] = []
+    for what, names in groups.items():
+        plots += [
+            Plot(
+                f"Noise at the start: {what}",
+                "‖g_B − g‖ over its median",
+                "density",
+                [_histogram(name, norms[name]) for name in names],
+                log_x=True,
+                log_y=True,
+            ),
+            Plot(
+                f"Quantiles: {what}",
+                "of a normal variable",
+                "of ‖g_B − g‖, standardized",
+                [*(_quantiles(name, norms[name]) for name in names), normal],
+            ),
+        ]
+    return plots
 
 
 # The covariates' tails, P5-E8.
@@ -166,6 +189,11 @@ def _judge_covariates(runs: Runs) -> list[Criterion]:
             found = ratios(both, "conditioning/by_diagonal", step)
             means[name, step] = float(np.mean(found)) if found.size else math.nan
             text = f"{name}, step {step}: R(SGD) / R(Adam) by the diagonal"
+            criteria.append(
+                Criterion(COVARIATES.id, text, tuple(found), None, interval(found))
+            )
+            found = ratios(both, "conditioning/by_eigenvalues", step)
+            text = f"{name}, step {step}: R(SGD) / R(Adam) by eigenvalues"
             criteria.append(
                 Criterion(COVARIATES.id, text, tuple(found), None, interval(found))
             )

@@ -93,8 +93,23 @@ def _name(run: Run) -> str:
 
 
 def _unexplained(q: np.ndarray, r: np.ndarray, where: np.ndarray) -> float:
-    """Return median |q - r| over median (1 - r): 0 on the curve, 1 at q = 1."""
-    return float(np.median(np.abs(q - r)[where]) / np.median((1 - r)[where]))
+    """Return median |q - r| over the median of how far q or r is below 1.
+
+    0 on the curve; 1 where q stays at 1 though the curve is bent, and where q is below
+    1 though the curve is not.
+    """
+    below = np.maximum(1 - r, 1 - q)
+    return float(np.median(np.abs(q - r)[where]) / np.median(below[where]))
+
+
+def _bent(path: Path, r: Callable[[Any], Any]) -> np.ndarray:
+    """Return the settled steps at which q or r is clearly below 1; none if few.
+
+    Where both are near 1, q near r is no sign of the curve.
+    """
+    below = np.maximum(1 - r(path.size), 1 - path.q)
+    found = path.settled & (below > _APART)
+    return found & (found.sum() >= _FEWEST_APART)
 
 
 def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criterion]]:
@@ -111,11 +126,10 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
             off = np.abs(path.q / r(path.p) - 1)
             late.append(float(np.median(off[path.late])))
             note = f"{path.beyond.sum()} steps beyond the edge"
-            # Where r is near 1, q near 1 is no sign of the curve.
-            telling = tells(path, r, np.ones_like)
+            telling = _bent(path, r)
             if telling.any():
                 bent.append(_unexplained(path.q, r(path.size), telling))
-                note += f"; {bent[-1]:.2g} at {telling.sum()} where 1 − r > {_APART:g}"
+                note += f"; {bent[-1]:.2g} at {telling.sum()} steps clearly below 1"
             text = f"{_name(run)}: median |q / r(p) − 1|"
             reported.append(Criterion(claim.id, text, (late[-1],), None, note))
         note = ""
@@ -133,8 +147,9 @@ def _judge_on_curve(claim: Claim, bound: float) -> Callable[[Runs], list[Criteri
             ),
             at_most(
                 claim.id,
-                f"largest of {len(bent)} runs' median |q − r| over median 1 − r, where "
-                f"1 − r > {_APART:g}, after {_FEWEST} steps; r at p √(N Σ w⁴)",
+                f"largest of {len(bent)} runs' median |q − r| over that of how far q "
+                f"or r is below 1, where by {_APART:g}, after {_FEWEST} steps; "
+                "r at p √(N Σ w⁴)",
                 [max(bent)] if enough and bent else [],
                 _EXPLAINED,
             ),

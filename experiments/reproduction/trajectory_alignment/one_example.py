@@ -348,10 +348,18 @@ CANONICAL = Claim(
 )
 
 
+_FIRST = 5
+"""Steps whose errors are averaged."""
+
+
 def errors(paths: Paths, ratio: Ratio) -> tuple[np.ndarray, np.ndarray]:
-    """Return |p' - (1 - 2 r(p) / q) p| and |q' - q| of the first step, of each path."""
-    p, q = paths.p, paths.q
-    return np.abs(p[1] - (1 - 2 * ratio(p[0]) / q[0]) * p[0]), np.abs(q[1] - q[0])
+    """Return the means of |p' - (1 - 2 r(p) / q) p| and |q' - q| of the first steps.
+
+    Of each path. Later on paths of other rates are at other (p, q).
+    """
+    p, q = paths.p[: _FIRST + 1], paths.q[: _FIRST + 1]
+    mapped = (1 - 2 * ratio(p[:-1]) / q[:-1]) * p[:-1]
+    return np.abs(p[1:] - mapped).mean(axis=0), np.abs(np.diff(q, axis=0)).mean(axis=0)
 
 
 def _judge_canonical(runs: Runs) -> list[Criterion]:
@@ -374,7 +382,7 @@ def _plots_canonical(runs: Runs) -> list[Panel]:
             curves.append(Curve(f"{name}, {loss}", paths.eta.tolist(), of.tolist()))
     return [
         Plot(
-            "One step: exact less canonical",
+            f"A step, exact less canonical, mean of {_FIRST}",
             "learning rate η",
             "|difference|",
             curves,
