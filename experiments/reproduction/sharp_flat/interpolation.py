@@ -14,12 +14,12 @@ from experiments.reproduction.plots import Axis, Map, Mark, Panel, Plot
 
 MONOTONE = Claim(
     "P2-E6 path",
-    "abstract; criterion ours",
+    "ours, after the abstract",
     "From Dom-SGD to Bulk-SGD the loss at the end falls.",
 )
 WEIGHTS = Claim(
     "P2-E6 grid",
-    "abstract; criterion ours",
+    "ours, after the abstract",
     "A smaller dominant part and a larger bulk part learn faster than SGD.",
 )
 
@@ -77,16 +77,28 @@ def _judge(runs: Runs) -> list[Criterion]:
                 None,
             ),
         ]
-    faster = [
-        mean(_ratios(run))
-        for run in runs.values()
-        if _weights(run)[0] < 1 < _weights(run)[1]
-    ]
-    if faster:
-        ratio = [min(faster) / mean(plain)]
-        text = "best with α < 1 < γ: L_end / that of SGD"
-        criteria.append(at_most(WEIGHTS.id, text, ratio, 1))
-    return criteria
+    return [*criteria, *_judge_grid(runs, mean(plain))]
+
+
+_NOISE = 0.01
+"""Losses nearer to each other, relatively, are not told apart."""
+
+
+def _judge_grid(runs: Runs, plain: float) -> list[Criterion]:
+    """Hold the best weights to SGD's, and to those with the same factor of the bulk."""
+    losses = {_weights(run): mean(_ratios(run)) for run in runs.values()}
+    faster = {of: loss for of, loss in losses.items() if of[0] < 1 < of[1]}
+    if not faster:
+        return []
+    (alpha, gamma), loss = min(faster.items(), key=lambda item: item[1])
+    note = f"α = {alpha:g}, γ = {gamma:g}"
+    text = "best with α < 1 < γ: L_end / that of SGD"
+    found = [at_most(WEIGHTS.id, text, [loss / plain], 1 - _NOISE, note)]
+    if (1.0, gamma) in losses:
+        text = "the same over that with α = 1 and this γ: what the smaller α does"
+        ratio = [loss / losses[1.0, gamma]]
+        found.append(at_most(WEIGHTS.id, text, ratio, 1 - _NOISE))
+    return found
 
 
 def grid(runs: Runs) -> dict[str, Run]:
