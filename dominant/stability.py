@@ -3,8 +3,8 @@
 Neither acts unless it is chained:
 
     track_subspace(
-        choose_k(chain(sgd(eta), interpolate_project(1, 4), cap_bulk(4 * eta))),
-        curvature, k_max, refresh=every(50))
+        choose_k(chain(sgd(eta), interpolate_project(1, 4), cap_bulk(4 * eta, 0.5))),
+        curvature, k_max, refresh=every(10))
 
 On a quadratic a step alpha eta on the dominant and gamma eta on the bulk part
 multiplies the coordinates by 1 - alpha eta lambda_i, i <= k, and by
