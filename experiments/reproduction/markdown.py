@@ -97,7 +97,11 @@ def _section(entry: Entry, scale: str, figures: Mapping[str, str]) -> list[str]:
             if link and panel.caption
         ),
         _table([f"changed at the scale {_text(scale)}", "full scale", "here"], changes),
-        _text(words.run(entry.status, entry.seconds, entry.hardware)),
+        _text(
+            words.run(
+                entry.status, entry.seconds, entry.hardware, entry.config.get("seeds")
+            )
+        ),
         f"```\n{entry.command.strip()}\n```",
     ]
 

@@ -154,7 +154,7 @@ def _section(entry: Entry, page: Page, folder: Path) -> str:
         _changes(entry),
         "<h3>How to run it</h3>",
         f"<pre><code>{escape(entry.command)}</code></pre>",
-        f"<p>{escape(words.run(entry.status, entry.seconds, entry.hardware))}</p>",
+        f"<p>{escape(_status(entry))}</p>",
         form.details("Configuration", form.fields(entry.config)),
     ]
     inside = "\n".join(part for part in parts if part)
@@ -226,6 +226,12 @@ def _links(files: Sequence[Path], folder: Path) -> str:
 
 def _relative(file: Path, folder: Path) -> str:
     return Path(os.path.relpath(file, folder)).as_posix()
+
+
+def _status(entry: Entry) -> str:
+    return words.run(
+        entry.status, entry.seconds, entry.hardware, entry.config.get("seeds")
+    )
 
 
 def _changes(entry: Entry) -> str:

@@ -88,10 +88,13 @@ def shortfall(claim: Claim, criteria: Iterable[Criterion], status: str) -> str:
     return f"{len(failed)} of {len(bounded)} criteria not met: {listed}."
 
 
-def run(status: str, seconds: float | None, hardware: str) -> str:
-    """Return how a run ended, in which time and where."""
+def run(
+    status: str, seconds: float | None, hardware: str, seeds: int | None = None
+) -> str:
+    """Return how runs ended, in which time, of how many seeds each, and where."""
     time = "" if seconds is None else f" in {duration(seconds)}"
-    return f"Status: {status}{time}, on {hardware}."
+    each = "" if seeds is None else f", {seeds} seed{'s' * (seeds > 1)} each"
+    return f"Status: {status}{time}{each}, on {hardware}."
 
 
 def duration(seconds: float) -> str:
