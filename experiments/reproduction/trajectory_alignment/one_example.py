@@ -60,8 +60,26 @@ def gaps(paths: Paths) -> np.ndarray:
     return 2 / paths.eta - paths.sharpness[-1]
 
 
-def curve_plot(named: Mapping[str, Paths], ratios: Mapping[str, Ratio]) -> Plot:
-    """Draw q over |p|, a colour a name, and the curves r."""
+def of_rate(paths: Paths, eta: float) -> Paths:
+    """Return the paths of one learning rate."""
+    kept = paths.eta == eta
+    return paths._replace(
+        p=paths.p[:, kept],
+        q=paths.q[:, kept],
+        sharpness=paths.sharpness[:, kept],
+        eta=paths.eta[kept],
+        beyond=paths.beyond[kept],
+    )
+
+
+def curve_plot(
+    named: Mapping[str, Paths], ratios: Mapping[str, Ratio], title: str = "The curve"
+) -> Plot:
+    """Draw the bifurcation diagram: q over |p|, a colour a name, and the orbits.
+
+    Those of p <- (1 - 2 r(p) / q) p at a fixed q: 0, stable where q > 1, and where q
+    is below 1 the one of period two, on the curves r.
+    """
     curves = []
     for name, paths in named.items():
         for i in range(len(paths.eta)):
@@ -72,8 +90,11 @@ def curve_plot(named: Mapping[str, Paths], ratios: Mapping[str, Ratio]) -> Plot:
     z = np.linspace(0, largest, 200)
     for name, ratio in ratios.items():
         curves.append(Curve(f"r, {name}", z.tolist(), ratio(z).tolist()))
+    highest = max((max(curve.y, default=1) for curve in curves), default=1)
+    curves.append(Curve("p = 0, stable", [0, 0], [1, max(highest, 1.2)], "plain"))
+    curves.append(Curve("p = 0, unstable", [0, 0], [0, 1], "tail"))
     return Plot(
-        "The curve",
+        title,
         "|p|, the residual",
         "q = 2 / (η ‖∇f‖²)",
         curves,
@@ -135,9 +156,25 @@ def _gap(loss: str, eta: Any) -> Any:
 def _plots_toy(runs: Runs) -> list[Panel]:
     paths = paths_of(runs[ONLY_POINT], "log_cosh")
     return [
+        _plane(paths),
         curve_plot({"paths": paths}, {"log cosh": LOSSES["log_cosh"].ratio}),
         sharpness_plot(paths, "Sharpness"),
     ]
+
+
+def _plane(paths: Paths) -> Plot:
+    """Draw the toy's paths in its plane: from p = x y and |(x, y)|^2 = 2 / (eta q).
+
+    All have |x| < y.
+    """
+    squared = 2 / (paths.eta * paths.q)
+    y = np.sqrt((squared + np.sqrt(np.maximum(squared**2 - 4 * paths.p**2, 0))) / 2)
+    x = paths.p / y
+    curves = [
+        Curve("paths", x[:, i].tolist(), y[:, i].tolist())
+        for i in range(len(paths.eta))
+    ]
+    return Plot("The plane", "x", "y", curves)
 
 
 # Two linear layers, P4-E2 and E5.
@@ -202,10 +239,14 @@ def _other(losses: Mapping[str, Any], loss: str) -> str:
 def _plots_linear(runs: Runs) -> list[Panel]:
     run = runs[ONLY_POINT]
     named = {loss: paths_of(run, loss) for loss in run.config["losses"]}
-    ratios = {loss: LOSSES[loss].ratio for loss in named}
+    shown = {loss.replace("_", " "): paths for loss, paths in named.items()}
+    ratios = {loss.replace("_", " "): LOSSES[loss].ratio for loss in named}
+    first, paths = next(iter(shown.items()))
+    by_rate = {f"η = {eta:g}": of_rate(paths, eta) for eta in np.unique(paths.eta)}
     return [
-        curve_plot(named, ratios),
-        *(sharpness_plot(paths, f"Sharpness, {loss}") for loss, paths in named.items()),
+        curve_plot(shown, ratios),
+        curve_plot(by_rate, {first: ratios[first]}, f"The curve, {first}"),
+        *(sharpness_plot(paths, f"Sharpness, {loss}") for loss, paths in shown.items()),
         _limits_plot(named),
     ]
 
