@@ -121,7 +121,7 @@ def noisy(task, draw):
 
 
 def test_heavy_tails():
-    def all_of(first, second, third, sphere, shallow, deep):
+    def all_of(first, second, third, sphere, shallow, deep, deeper=None):
         plain = SETTINGS["setting 1"]
         draws = {
             "1": (plain, first),
@@ -129,7 +129,8 @@ def test_heavy_tails():
             "3": (SETTINGS["setting 3"], third),
             "sphere": ({**plain, "covariates": "sphere"}, sphere),
             "shallow": ({**plain, "num_layers": 2}, shallow),
-            "deep": ({**plain, "num_layers": 8}, deep),
+            "deep": ({**plain, "num_layers": 6}, deep),
+            "deeper": ({**plain, "num_layers": 8}, deeper or deep),
         }
         runs = {
             name: noisy({"dimension": 5, "num_layers": 3, **task}, draw)
@@ -156,6 +157,8 @@ def test_heavy_tails():
     assert others["P5-E8 noise"] == others["P5-E9 noise"] == REPRODUCED
     others = all_of(light, heavy, light, heavy, heavy, light)
     assert others["P5-E8 noise"] == others["P5-E9 noise"] == NOT_REPRODUCED
+    others = all_of(light, heavy, heavy, light, light, heavy, light)
+    assert others["P5-E9 noise"] == PARTLY
     nothing = all_of(*[uniform] * 6)
     assert set(nothing.values()) == {NOT_REPRODUCED}
 

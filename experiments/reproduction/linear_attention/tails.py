@@ -103,6 +103,7 @@ def _judge_noise(runs: Runs) -> list[Criterion]:
         (NOISE, "setting 2", "setting 1"),
         (NOISE, "setting 3", "setting 1"),
         (NOISE_OF_COVARIATES, "setting 3", "sphere"),
+        (NOISE_OF_DEPTH, "6 layers", "2 layers"),
         (NOISE_OF_DEPTH, "8 layers", "2 layers"),
     ):
         (more, of_more), (less, of_less) = found[heavier], found[lighter]
