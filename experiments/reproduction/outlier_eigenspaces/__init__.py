@@ -5,7 +5,12 @@ claims are held to is stated here, not in the paper: see each `Criterion`.
 """
 
 from experiments.reproduction.experiment import Experiment
-from experiments.reproduction.outlier_eigenspaces import layers, logistic, xor
+from experiments.reproduction.outlier_eigenspaces import (
+    layers,
+    logistic,
+    transition,
+    xor,
+)
 
 TITLE = "High-dimensional SGD aligns with emerging outlier eigenspaces"
 
@@ -24,6 +29,7 @@ INTRODUCTION = (
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     *logistic.EXPERIMENTS,
+    *transition.EXPERIMENTS,
     *xor.EXPERIMENTS,
     *layers.EXPERIMENTS,
 )
