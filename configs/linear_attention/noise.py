@@ -57,9 +57,5 @@ SCALES = {
 # The deep one takes as long as thirty of the others.
 GRIDS = {
     "cpu": [*get_grid()[:-1], {**_DEEP, "num_batches": (1000,)}],
-    "ci": [
-        *_SETTINGS,
-        {"task.covariates": ("sphere",)},
-        {"task.num_layers": (2, 6, 8)},
-    ],
+    "ci": get_grid()[:-1],
 }
