@@ -109,11 +109,10 @@ def _plots_alignment(runs: Runs) -> list[Panel]:
         ]
         title = f"Alignment of the classes, {which}"
         plots.append(Plot(title, "T = steps / d", "align(x^c, E_k), mean of c", curves))
-    run = by_snr(runs)[max(by_snr(runs))]
-    plots.append(spectrum(run, "Spectrum of the first class"))
-    plots.append(
-        density_map(run, "Density of the first class", "block_density", "over_x")
-    )
+    highest = max(by_snr(runs))
+    run, of_first = by_snr(runs)[highest], f"of the first class, λ = {highest:g}"
+    plots.append(spectrum(run, f"Spectrum {of_first}"))
+    plots.append(density_map(run, f"Density {of_first}", "block_density", "over_x"))
     curves = [
         Curve(f"λ = {ratio:g}", x, y)
         for ratio, run in by_snr(runs).items()
