@@ -6,7 +6,7 @@ As logistic.py at the ratio 100, with five eigenvectors more, of orthonormal and
 general means. Expected: the ten leading eigenvectors of each block lie in the span of
 the means, the next five do not.
 
-At SCALE=cpu it took a minute on one shared AMD EPYC core. P3-E3: reproduced.
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E3: reproduced.
 """
 
 import ml_collections

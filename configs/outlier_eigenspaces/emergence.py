@@ -7,7 +7,7 @@ theory has closed forms, on the test set, with five eigenvalues more. Expected: 
 start the outliers are where theory has them, and there are none below its threshold,
 10 sqrt(d / M).
 
-At SCALE=cpu it took 4 minutes on one shared AMD EPYC core. P3-E2: reproduced.
+At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E2: reproduced.
 """
 
 import ml_collections

@@ -7,8 +7,7 @@ with the top 10 and the top 30 of the Hessian, and of the Hessian without what c
 its three layers: those of all layers together, however they share them. Expected: as
 with the global space, Dom stalls and Bulk learns.
 
-At SCALE=cpu it took 11 minutes on one shared AMD EPYC core. P3 layer spaces:
-reproduced.
+At SCALE=cpu it took 8 minutes on one shared AMD EPYC core. P3 layer spaces: reproduced.
 """
 
 import ml_collections

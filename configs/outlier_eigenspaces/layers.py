@@ -6,7 +6,7 @@ The MLP of "Does SGD really happen in tiny subspaces?", figure 1, under SGD: for
 layer, how much of its parameters and of its gradient lies in the top-10 space of its
 block of H and of Gamma on the training set (and, for the record, on the test set).
 
-At SCALE=cpu it took a minute on one shared AMD EPYC core. P3 layers: reproduced. P3
+At SCALE=cpu it took 5 minutes on one shared AMD EPYC core. P3 layers: partly. P3
 layers, parameters: not reproduced.
 """
 

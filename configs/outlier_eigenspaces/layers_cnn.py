@@ -4,7 +4,7 @@
 
 As layers.py with the CNN of figure 1 on CIFAR10-5k.
 
-At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3 layers, CNN, P3 layers,
+At SCALE=cpu it took 8 minutes on one shared AMD EPYC core. P3 layers, CNN, P3 layers,
 CNN, parameters: not reproduced.
 """
 

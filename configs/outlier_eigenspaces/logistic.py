@@ -7,7 +7,7 @@ Logistic regression on a mixture of ten components (mixtures.py), signal-to-nois
 two independent sets that no step sees, up to a term that falls with the ratio; with the
 first eigenvector alone its cosine is sqrt(9/10).
 
-At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E1, P3-E4: reproduced.
+At SCALE=cpu it took 5 minutes on one shared AMD EPYC core. P3-E1, P3-E4: reproduced.
 """
 
 import ml_collections

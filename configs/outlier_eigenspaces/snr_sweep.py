@@ -6,7 +6,7 @@ As logistic.py at ratios of 1 to 100, from x = 0, on the test set. There outlier
 the bulk at a ratio of k sqrt(d / M), about 3.2. Expected: above, 1 - alignment at the
 end falls as one over the ratio.
 
-At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E8: reproduced.
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P3-E8: reproduced.
 """
 
 import ml_collections

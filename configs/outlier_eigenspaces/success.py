@@ -6,8 +6,8 @@ Four neurons on XOR, d = 250, ratio 1,000, a ridge of 0.05, T = 150: 800 seeds i
 program. Expected: all four clusters are served in 3/32 of the runs, and the output
 layer's block has one outlier for each served cluster.
 
-At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P3-E7, P3-E7 spectrum:
-reproduced.
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P3-E7, P3-E7 law, P3-E7
+spectrum: reproduced.
 """
 
 import ml_collections

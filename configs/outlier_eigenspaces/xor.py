@@ -6,7 +6,7 @@ Twenty neurons (mixtures.py), signal-to-noise ratios 100 and 1,000. Expected: ea
 W_i comes to lie in the top-2 space of its block, and v in the top-4 space of the output
 layer's.
 
-At SCALE=cpu it took 4 minutes on one shared AMD EPYC core. P3-E5, P3-E6: reproduced.
+At SCALE=cpu it took 13 minutes on one shared AMD EPYC core. P3-E5, P3-E6: reproduced.
 """
 
 import ml_collections

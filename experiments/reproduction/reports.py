@@ -152,6 +152,7 @@ def write_results(
     paper: ModuleType, scale: str, folder: Path, name: str, entries: Sequence[Entry]
 ) -> Path:
     """Write NAME.md and its figures into a folder that is kept in git."""
+    made = _page(paper, scale, entries)  # the code before figures are changed
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures = {}
     for entry in entries:
@@ -161,8 +162,7 @@ def write_results(
             else:
                 file.unlink()
     path = folder / f"{name}.md"
-    text = markdown.to_markdown(_page(paper, scale, entries), figures)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(markdown.to_markdown(made, figures), encoding="utf-8")
     return path
 
 
