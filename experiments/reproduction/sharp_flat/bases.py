@@ -130,6 +130,7 @@ def _plots(runs: Runs) -> list[Plot]:
             "full training loss",
             curves,
             time,
+            log_x=True,
             log_y=True,
             caption=caption,
         )
