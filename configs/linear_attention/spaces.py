@@ -32,7 +32,7 @@ def get_grid() -> list[settings.Fields]:
 
 SCALES: dict = {
     "cpu": {
-        "seeds": 1,
+        "seeds": 3,
         "steps": 500,
         "switch.step": 250,
         # There is no gap at 10: a basis ten steps old is another one.

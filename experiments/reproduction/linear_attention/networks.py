@@ -211,14 +211,20 @@ SPACES = Claim(
 )
 
 
+_BULK_OVER_PLAIN, _AT_MOST = "Bulk's L_end over the plain one's", 1.25
+_GOES_ON = f"{_BULK_OVER_PLAIN} ≤ {_AT_MOST:g}"
+
+
 def _judge_spaces(runs: Runs) -> list[Criterion]:
-    criteria, bulk, progress = [], {}, {}
+    criteria: list[Criterion] = []
+    bulk, progress, dom = {}, {}, {}
     for run in runs.values():
         name = optimizer(run)
         of = {
             mode: [one.ratio for one in ends(run, mode)] for mode in run.config["modes"]
         }
         bulk[name], progress[name] = end_losses(run, "bulk"), of["bulk"]
+        dom[name] = of["dom"]
         every = run.config["subspace"]["refresh_every"] or "adaptive"
         for mode in run.config["modes"]:
             angles = [
@@ -232,20 +238,30 @@ def _judge_spaces(runs: Runs) -> list[Criterion]:
             at_least(SPACES.id, f"{name}, Dom: L_end / L_sw", of["dom"], 0.95),
             at_most(
                 SPACES.id,
-                f"{name}: Bulk's L_end over the plain one's",
+                f"{name}: {_BULK_OVER_PLAIN}",
                 over(of["bulk"], of["plain"]),
-                1.25,
+                _AT_MOST,
             ),
             Criterion(
                 SPACES.id, f"{name}, plain: L_end / L_sw", tuple(of["plain"]), None
             ),
         ]
     # Of what is left of the loss at the switch, where Adam is ahead already.
-    text = "Bulk-Adam's L_end / L_sw over Bulk-SGD's"
-    criteria.append(at_most(SPACES.id, text, over(progress[ADAM], progress[SGD]), 0.8))
-    text = "Bulk-Adam's loss at the end over Bulk-SGD's"
-    ratios = tuple(over(bulk[ADAM], bulk[SGD]))
-    criteria.append(Criterion(SPACES.id, text, ratios, None))
+    ahead = over(progress[ADAM], progress[SGD])
+    go_on = all(c.holds for c in criteria if c.text.endswith(_GOES_ON))
+    criteria.append(
+        held_to(
+            SPACES.id,
+            "Bulk-Adam's L_end / L_sw over Bulk-SGD's ≤ 0.8, and both go on",
+            ahead,
+            lambda ratio: go_on and ratio <= 0.8,
+        )
+    )
+    for what, ratios in (
+        ("Dom-Adam's L_end / L_sw over Dom-SGD's", over(dom[ADAM], dom[SGD])),
+        ("Bulk-Adam's loss at the end over Bulk-SGD's", over(bulk[ADAM], bulk[SGD])),
+    ):
+        criteria.append(Criterion(SPACES.id, what, tuple(ratios), None))
     return criteria
 
 
