@@ -119,18 +119,49 @@ def test_layers_do_gradient_descent():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_best_single_layer_on_gaussian_prompts():
-    """a = n / (n + d + 1), at a loss of d (d + 1) / (n + d + 1)."""
-    data = prompts(40_000)
-    model = models.linear_transformer(D, num_layers=1)
+@pytest.mark.parametrize(
+    ("covariates", "squared", "fourth", "least", "rtol"),
+    [
+        # |x|^2 of 5 dimensions: its mean and its mean square, and the least loss.
+        ("gaussian", 5, 35, 30 / 26, 0.04),
+        ("sphere", 1, 1, 1 / 6, 0.04),
+        ("gamma", 1, 11, 0.72973, 0.1),
+    ],
+)
+def test_the_best_single_layer(covariates, squared, fourth, least, rtol):
+    """P = 0, Q = -a I: a = s^2 / c, at a loss of d s^2 (1 - s^4 / c).
+
+    s^2 = E|x|^2 / d and c = ((n - 1) s^4 + E|x|^4 / d) / n.
+    """
+    d, n = 5, 20
+    data = prompts(40_000, covariates, dimension=d, context=n)
+    model = models.linear_transformer(d, num_layers=1)
 
     def loss(a):
-        params = {"P": jnp.zeros((1, D, D)), "Q": -a * jnp.eye(D)[None]}
+        params = {"P": jnp.zeros((1, d, d)), "Q": -a * jnp.eye(d)[None]}
         return losses.squared_error(model.apply(params, data["inputs"]), data)
 
-    best = N / (N + D + 1)
-    np.testing.assert_allclose(loss(best), D * (D + 1) / (N + D + 1), rtol=0.04)
+    s2 = squared / d
+    c = ((n - 1) * s2**2 + fourth / d) / n
+    expected = d * s2 * (1 - s2**2 / c)
+    np.testing.assert_allclose(expected, least, rtol=1e-4)
+    best = s2 / c
+    np.testing.assert_allclose(loss(best), expected, rtol=rtol)
     assert loss(best) < min(loss(0.8 * best), loss(1.2 * best))
+
+
+def test_the_gradient_at_zero_blocks():
+    """2 s^4 I of each Q, and 0 of each P."""
+    data = prompts(40_000)
+    model = models.linear_transformer(D)
+
+    def loss(params):
+        return losses.squared_error(model.apply(params, data["inputs"]), data)
+
+    gradient = jax.grad(loss)(random_params("blocks", scale=0.0))
+    expected = np.broadcast_to(2 * np.eye(D), gradient["Q"].shape)
+    np.testing.assert_allclose(gradient["Q"], expected, atol=0.15)
+    np.testing.assert_array_equal(gradient["P"], 0)
 
 
 @pytest.mark.parametrize("a", [0.1, 0.9])
