@@ -39,7 +39,7 @@ def get_grid() -> list[networks_one.Fields]:
 
 # On two cores a narrower network and fewer images: a line takes all gradients.
 SCALES: dict = {
-    "cpu": {"steps": 300, "task.hidden_sizes": (64, 64)},
+    "cpu": {"steps": 600, "task.hidden_sizes": (64, 64)},
     "ci": networks_one.LITTLE,
 }
 GRIDS = {
