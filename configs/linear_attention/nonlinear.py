@@ -7,7 +7,7 @@ MLP of 30 on the covariates, trained with the transformer; batches of 2,000, fou
 learning rates for each optimizer, the best of each compared. Expected: Adam's loss ends
 below SGD's.
 
-At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P5 nonlinear: not
+At SCALE=cpu it took 5 minutes on one shared AMD EPYC core. P5 nonlinear: not
 reproduced.
 """
 

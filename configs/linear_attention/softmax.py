@@ -6,7 +6,7 @@ Adam in setting 1 with linear and with softmax attention, three learning rates e
 best of each compared. Expected: the linear transformer's loss ends at half of the other
 one's or less.
 
-At SCALE=cpu it took 2 minutes on one shared AMD EPYC core. P5-E6: reproduced.
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P5-E6: reproduced.
 """
 
 import ml_collections
