@@ -248,15 +248,15 @@ def test_depths_and_a_deep_one():
 def test_spaces():
     def of(optimizer, losses, before=1.0):
         def line(loss):
-            return lambda _: {
-                "loss/full": loss,
+            return lambda step: {
+                "loss/full": before * (loss if step > 1000 else 1.0),
                 "alignment/gradient": 0.9,
                 "subspace/angle": 0.1,
             }
 
-        parts = [("warmup", range(0, 1000, 50), line(before))]
+        parts = [("warmup", range(0, 1000, 50), line(1.0))]
         parts += [
-            (name, range(1000, 2001, 50), line(before * loss))
+            (name, range(1000, 2001, 50), line(loss))
             for name, loss in losses.items()
         ]
         subspace = {"k": 2, "refresh_every": 1}

@@ -11,7 +11,6 @@ from experiments.reproduction.judging import (
     at_least,
     at_most,
     by_seed,
-    ends,
     held_to,
     series,
 )
@@ -23,6 +22,7 @@ from experiments.reproduction.linear_attention.seeds import (
     median_losses,
     optimizer,
     over,
+    progress,
 )
 from experiments.reproduction.plots import Curve, Panel, Plot
 
@@ -217,14 +217,12 @@ _GOES_ON = f"{_BULK_OVER_PLAIN} ≤ {_AT_MOST:g}"
 
 def _judge_spaces(runs: Runs) -> list[Criterion]:
     criteria: list[Criterion] = []
-    bulk, progress, dom = {}, {}, {}
+    bulk, dom, losses = {}, {}, {}
     for run in runs.values():
         name = optimizer(run)
-        of = {
-            mode: [one.ratio for one in ends(run, mode)] for mode in run.config["modes"]
-        }
-        bulk[name], progress[name] = end_losses(run, "bulk"), of["bulk"]
-        dom[name] = of["dom"]
+        of = {mode: progress(run, mode) for mode in run.config["modes"]}
+        bulk[name], dom[name] = of["bulk"], of["dom"]
+        losses[name] = end_losses(run, "bulk")
         every = run.config["subspace"]["refresh_every"] or "adaptive"
         for mode in run.config["modes"]:
             angles = [
@@ -247,7 +245,7 @@ def _judge_spaces(runs: Runs) -> list[Criterion]:
             ),
         ]
     # Of what is left of the loss at the switch, where Adam is ahead already.
-    ahead = over(progress[ADAM], progress[SGD])
+    ahead = over(bulk[ADAM], bulk[SGD])
     go_on = all(c.holds for c in criteria if c.text.endswith(_GOES_ON))
     criteria.append(
         held_to(
@@ -259,7 +257,10 @@ def _judge_spaces(runs: Runs) -> list[Criterion]:
     )
     for what, ratios in (
         ("Dom-Adam's L_end / L_sw over Dom-SGD's", over(dom[ADAM], dom[SGD])),
-        ("Bulk-Adam's loss at the end over Bulk-SGD's", over(bulk[ADAM], bulk[SGD])),
+        (
+            "Bulk-Adam's loss at the end over Bulk-SGD's",
+            over(losses[ADAM], losses[SGD]),
+        ),
     ):
         criteria.append(Criterion(SPACES.id, what, tuple(ratios), None))
     return criteria

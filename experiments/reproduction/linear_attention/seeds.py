@@ -42,6 +42,15 @@ def end_losses(run: Run, branch: str = "plain") -> Any:
     return _of_last_lines(run, branch, _LAST_LINES, np.mean)
 
 
+def progress(run: Run, branch: str) -> Any:
+    """Return each seed's loss at the end over that at the switch, of a branch."""
+    starts = [
+        next(line["loss/full"] for line in lines if line["branch"] == branch)
+        for lines in by_seed(run, branch)
+    ]
+    return end_losses(run, branch) / np.array(starts, float)
+
+
 def median_losses(run: Run, num_lines: int = _LAST_LINES) -> Any:
     """Return each seed's median loss of the last lines: without the spikes among them.
 
