@@ -6,7 +6,7 @@ Setting 1, SGD with momentum and Adam for 1,000 steps, and from there plain, Dom
 Bulk, k = 10 of the 150 dimensions, the basis of the 1,000 fixed prompts' Hessian.
 Expected: Bulk goes on and Dom stalls with both; then Adam's advantage is in the bulk.
 
-At SCALE=cpu it took 9 minutes on one shared AMD EPYC core. P5 spaces: not reproduced.
+At SCALE=cpu it took 9 minutes on one shared AMD EPYC core. P5 spaces: partly.
 """
 
 import ml_collections
