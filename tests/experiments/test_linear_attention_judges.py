@@ -256,8 +256,7 @@ def test_spaces():
 
         parts = [("warmup", range(0, 1000, 50), line(1.0))]
         parts += [
-            (name, range(1000, 2001, 50), line(loss))
-            for name, loss in losses.items()
+            (name, range(1000, 2001, 50), line(loss)) for name, loss in losses.items()
         ]
         subspace = {"k": 2, "refresh_every": 1}
         optimizer = {"name": optimizer}

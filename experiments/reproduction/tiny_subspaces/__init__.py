@@ -22,8 +22,8 @@ INTRODUCTION = (
     "loss' Hessian, the dominant space, and what is orthogonal to it the bulk; χ_k is "
     "the norm of a gradient's part in E_k over that of the gradient. Dom-SGD keeps the "
     "part of each update that is in E_k, Bulk-SGD the rest. Both go on from SGD's own "
-    "run, at the switch; L_sw is the full training loss there and L_end that at the "
-    "end."
+    "run, at the switch; L_sw is the mean full training loss of the last steps before "
+    "it and L_end that of the last steps (`report_window`: 100)."
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (
