@@ -25,9 +25,9 @@ INTRODUCTION = (
     "the k largest eigenvalues of the training loss' Hessian H, and by γ in the bulk, "
     "the rest: SGD is (1, 1), Dom-SGD (1, 0), Bulk-SGD (0, 1). They are so from the "
     "switch on, a step of SGD's run; L_sw is the mean full training loss of the 100 "
-    "steps before it, L_end that of the last 100. η is the learning rate; R projects on the bulk, so that "
-    "η λ_max(R H R) = 2 is Bulk-SGD's edge of stability. H = G + F, the Gauss-Newton "
-    "matrix and the functional Hessian."
+    "steps before it, L_end that of the last 100. η is the learning rate; R projects "
+    "on the bulk, so that η λ_max(R H R) = 2 is Bulk-SGD's edge of stability. "
+    "H = G + F, the Gauss-Newton matrix and the functional Hessian."
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (
