@@ -62,6 +62,9 @@ def test_the_price_of_a_loss():
     assert other.products == pytest.approx(5 + COLD)
     assert other.seconds == pytest.approx(200 * 0.001 + 20 * 0.003 + 12 * 0.01)
     assert other.gradients == pytest.approx(220 + 12 * 0.01 / 0.001)
+    # Before the switch nothing is solved for.
+    early = price_of(priced("sgd", "interpolated", 90, 0.1))
+    assert (early.products, early.seconds) == pytest.approx((0, 180 * 0.001))
     # SAM takes two gradients a step.
     assert price_of(priced("sgd", "plain", 170, rho=0.05)).gradients == 680
     assert price_of(priced("sgd", "plain", 1e6)).steps == math.inf

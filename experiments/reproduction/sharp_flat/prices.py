@@ -142,8 +142,10 @@ def price(run: Run, loss: float, costs: Costs) -> Price:
     at = _first_step(lines, loss)
     if math.isinf(at):
         return Price(*[math.inf] * 4)
-    # Those at the next line: what came in between is not forgotten.
-    products = min(products_at(run, line) for line in lines if line["step"] >= at)
+    products = 0.0
+    if at >= run.config["switch"]["step"]:
+        # Those at the next line: what came in between is not forgotten.
+        products = min(products_at(run, line) for line in lines if line["step"] >= at)
     gradients_a_step = 2 if run.config["optimizer"]["sam_rho"] else 1
     of_products = products * product_seconds(run, costs) / costs.gradient
     gradients = at * gradients_a_step + of_products
