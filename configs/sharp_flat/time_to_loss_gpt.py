@@ -5,8 +5,8 @@
 As time_to_loss.py with a GPT of four layers of width 128 and a context of 64 on the
 first 5,000 windows, cross-entropy, k = 10, each optimizer with its own learning rates.
 
-At SCALE=cpu it took 16 minutes on one shared AMD EPYC core. P2 steps, GPT: reproduced.
-P2 time, GPT: not reproduced.
+At SCALE=cpu it took 19 minutes on one shared AMD EPYC core. P2 steps, GPT: partly. P2
+time, GPT: not reproduced.
 """
 
 import ml_collections
