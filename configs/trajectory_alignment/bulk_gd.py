@@ -9,7 +9,7 @@ eigenvector is what holds the sharpness at 2 / eta. Without it p stays where it 
 falls below the curve, that is, the sharpness rises, while the loss goes on as the
 average of gradient descent does.
 
-At SCALE=cpu it took 4 minutes on two shared AMD EPYC cores. P4 Bulk-GD: partly.
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P4 Bulk-GD: partly.
 """
 
 import ml_collections

@@ -6,7 +6,7 @@ The first steps of linear.py at learning rates from 0.01 to 0.2, from one p and 
 Expected: a step differs from p <- (1 - 2 r(p) / q) p at a fixed q by terms of the order
 of eta^2.
 
-At SCALE=cpu it took 2 seconds on two shared AMD EPYC cores. P4-E7: reproduced.
+At SCALE=cpu it took 2 seconds on one shared AMD EPYC core. P4-E7: reproduced.
 """
 
 import ml_collections

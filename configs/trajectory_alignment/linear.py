@@ -7,7 +7,7 @@ stability. Expected: from beyond the edge q follows the loss' own curve r(p), an
 sharpness ends at 2/eta - eta / (2 c), c = 1/3 (log cosh) or 1/2 (sqrt); from below it q
 stays.
 
-At SCALE=cpu it took 4 seconds on two shared AMD EPYC cores. P4-E2, P4-E5: reproduced.
+At SCALE=cpu it took 2 seconds on one shared AMD EPYC core. P4-E2, P4-E5: reproduced.
 """
 
 import ml_collections

@@ -7,7 +7,7 @@ edge by itself. p is the residuals' component along the leading eigenvector of J
 over sqrt(N), which is our choice of a form. Expected: beyond the edge (p, q) comes near
 to q = r(p).
 
-At SCALE=cpu it took 16 minutes on two shared AMD EPYC cores. P4-E4: reproduced.
+At SCALE=cpu it took 12 minutes on one shared AMD EPYC core. P4-E4: partly.
 """
 
 import ml_collections

@@ -7,8 +7,8 @@ width 256 whose initial parameters are multiplied by alpha, so that they start b
 the edge of stability. Expected: while q < 1 their (p, q) lie on q = r(p), for every
 network, scale and learning rate, and on that of the loss they are trained with.
 
-At SCALE=cpu it took 6 minutes on two shared AMD EPYC cores. P4-E4 one: reproduced.
-P4-E5 networks: partly.
+At SCALE=cpu it took 3 minutes on one shared AMD EPYC core. P4-E4 one: reproduced. P4-E5
+networks: partly.
 """
 
 import ml_collections

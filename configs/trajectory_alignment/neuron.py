@@ -5,7 +5,7 @@
 L = (tanh(x) y)^2 / 2 from q = 0.6, 0.8, 0.95 and 1.2. Expected: from beyond the edge q
 follows r(p), and the sharpness ends at 2/eta - 3/4.
 
-At SCALE=cpu it took 2 seconds on two shared AMD EPYC cores. P4-E3: reproduced.
+At SCALE=cpu it took a second on one shared AMD EPYC core. P4-E3: reproduced.
 """
 
 import ml_collections

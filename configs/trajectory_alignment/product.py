@@ -6,7 +6,7 @@ Gradient descent with eta = 2/16 from 20 points with x in [-0.5, 1] and y in [4,
 float64. Expected: beyond the edge of stability q / r(p) comes to 1 within 2 % after 100
 steps, and the sharpness ends at 2/eta - 1.5 eta, wherever a path began.
 
-At SCALE=cpu it took a second on two shared AMD EPYC cores. P4-E1: reproduced.
+At SCALE=cpu it took a second on one shared AMD EPYC core. P4-E1: reproduced.
 """
 
 import ml_collections

@@ -6,7 +6,7 @@ As linear.py at the learning rate 0.05, from a residual of 0.01 and 1.1 to 2.05 
 the edge, with squared error and with log cosh. Expected: log cosh brings them all to
 one sharpness; squared error leaves them apart, and diverges from beyond 4/eta.
 
-At SCALE=cpu it took 3 seconds on two shared AMD EPYC cores. P4-E6: reproduced.
+At SCALE=cpu it took 3 seconds on one shared AMD EPYC core. P4-E6: reproduced.
 """
 
 import ml_collections

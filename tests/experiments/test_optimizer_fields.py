@@ -77,6 +77,7 @@ READ_BY = {
     "clip_norm": ({}, 0.5),
     "weight_decay": ({}, 0.1),
     "sam_rho": ({}, 0.05),
+    "skip_not_finite": ({}, True),
 }
 
 
@@ -91,8 +92,12 @@ def test_every_field_changes_some_update(field):
         theta = jnp.array([1.5, -2.0])
         state = tx.init(theta)
         for power in (1, 2, 3):
+            overflows = field == "skip_not_finite" and power == 2
             updates, state = tx.update(
-                theta**power, state, theta, grad_fn=lambda theta, _, p=power: theta**p
+                theta**power * (jnp.inf if overflows else 1),
+                state,
+                theta,
+                grad_fn=lambda theta, _, p=power: theta**p,
             )
             yield updates
 
