@@ -92,9 +92,11 @@ def _section(entry: Entry, scale: str, figures: Mapping[str, str]) -> list[str]:
         _table(["claim", "criterion", "here", "holds", "note"], rows),
         f"![{_text(experiment.title)}]({link})" if link else "",
         "\n".join(
-            f"- {_text(panel.title)}: {_text(panel.caption)}"
-            for panel in entry.plots
-            if link and panel.caption
+            dict.fromkeys(
+                f"- {_text(panel.title)}: {_text(panel.caption)}"
+                for panel in entry.plots
+                if link and panel.caption
+            )
         ),
         _table([f"changed at the scale {_text(scale)}", "full scale", "here"], changes),
         _text(

@@ -53,10 +53,14 @@ def target(runs: Runs, optimizer: str) -> float:
 
 
 class Best(NamedTuple):
-    """The cheapest run of an optimizer, plain or interpolated, by one price."""
+    """The cheapest run of an optimizer, plain or interpolated, by one price.
+
+    num_runs: among which it was chosen.
+    """
 
     run: Run
     price: Price
+    num_runs: int
 
 
 def best(
@@ -66,11 +70,12 @@ def best(
 
     Of those that never do, the one with the lowest loss.
     """
-    found = [
-        Best(run, prices.price(run, loss, costs))
+    tuned = [
+        run
         for run in runs.values()
         if (prices.optimizer(run), prices.is_plain(run)) == (optimizer, is_plain)
     ]
+    found = [Best(run, prices.price(run, loss, costs), len(tuned)) for run in tuned]
     return min(found, key=lambda one: (getattr(one.price, by), _lowest(one.run)))
 
 
@@ -100,7 +105,7 @@ def judge(runs: Runs, fewer_steps: Claim, less_time: Claim) -> list[Criterion]:
             )
             paid = [getattr(one.price, by) for one in (other, plain)]
             note = "; over ".join(
-                f"{amount:.4g} ({setting(one.run)})"
+                f"{amount:.4g} ({setting(one.run)}; best of {one.num_runs} runs)"
                 for amount, one in zip(paid, (other, plain), strict=True)
             )
             criteria.append(at_most(claim.id, text, [paid[0] / paid[1]], _LESS, note))
@@ -115,7 +120,7 @@ def _to_one_loss(
     criteria = []
     for name in names:
         for is_plain, kind in ((True, "plain"), (False, "interpolated")):
-            run, price = best(runs, name, is_plain, loss, "seconds", costs)
+            run, price, _ = best(runs, name, is_plain, loss, "seconds", costs)
             text = f"seconds to SGD's {loss:.3g}: {name}, {kind}"
             note = (
                 f"{price.steps:.4g} steps, {price.gradients:.4g} gradients; "
